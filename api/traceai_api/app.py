@@ -1,0 +1,53 @@
+"""The service: one application over one `Trace`."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from sqlalchemy import text
+
+from traceai import __version__
+from traceai.sdk import Trace
+from traceai_api import problems
+from traceai_api.dependencies import TraceDep
+from traceai_api.problems import Problem
+from traceai_api.routes import evidence, inspections, models
+
+DESCRIPTION = """
+What the network saw, which version decided, why, and who approved it. Every call needs a token
+(`Authorization: Bearer ...`); every call is written to the access log. Errors are RFC 9457 problem documents with a stable
+`code`. Lists are read page by page: pass `next` as `after`.
+"""
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}} for status in (400, 401, 403, 404)
+}
+
+
+def create_app(trace: Trace) -> FastAPI:
+    """The application. It reads and records through `trace`, which the caller opens and closes."""
+    app = FastAPI(
+        title="traceai",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.trace = trace
+    problems.install(app)
+    v1 = APIRouter(prefix="/v1", responses=PROBLEMS)
+    for router in (inspections.router, models.router, evidence.router):
+        v1.include_router(router)
+    app.include_router(v1)
+
+    @app.get("/healthz", tags=["operations"], summary="The process is alive")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"], summary="The process can do its work: the database answers")
+    def readyz(trace: TraceDep) -> dict[str, str]:
+        with trace.database.session() as session:
+            session.execute(text("SELECT 1"))
+        return {"status": "ready"}
+
+    return app

@@ -1,0 +1,119 @@
+"""Rates, the review queue, the ledger's head and the access log."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from traceai.access import Permission, Principal
+from traceai.db.tables import AccessLog
+from traceai.inspection import history
+from traceai.ledger import log
+from traceai.review import rates as review_rates
+from traceai.review import verdicts
+from traceai_api.dependencies import SessionDep, allowed
+from traceai_api.routes.inspections import FilterDep
+from traceai_api.schemas import InspectionOut, ProportionOut
+
+router = APIRouter()
+
+
+class RatesOut(BaseModel):
+    """The rates of one group. Every rate has its interval, or the reason why it cannot be estimated."""
+
+    group: str | None
+    decisions: int
+    failed: int
+    reviewed: int
+    simulated_reviews: int
+    false_negative_rate: ProportionOut
+    false_positive_rate: ProportionOut
+    escape_rate: ProportionOut
+    overkill_rate: ProportionOut
+    defect_prevalence: ProportionOut
+    undecided_share: ProportionOut
+    caveats: list[str]
+
+    @classmethod
+    def of(cls, report: review_rates.RatesReport) -> "RatesOut":
+        rates = report.rates
+        return cls(
+            group=report.group,
+            decisions=report.decisions,
+            failed=report.failed,
+            reviewed=report.reviewed,
+            simulated_reviews=report.simulated,
+            false_negative_rate=ProportionOut.of(rates.false_negative_rate),
+            false_positive_rate=ProportionOut.of(rates.false_positive_rate),
+            escape_rate=ProportionOut.of(rates.escape_rate),
+            overkill_rate=ProportionOut.of(rates.overkill_rate),
+            defect_prevalence=ProportionOut.of(rates.defect_prevalence),
+            undecided_share=ProportionOut.of(rates.undecided_share),
+            caveats=list(rates.caveats),
+        )
+
+
+class HeadOut(BaseModel):
+    size: int
+    root: str
+
+
+class AccessOut(BaseModel):
+    at: datetime
+    user_name: str
+    role: str
+    permission: str
+    allowed: bool
+    method: str
+    target: str
+
+
+class AccessPage(BaseModel):
+    items: list[AccessOut]
+    next: UUID | None
+
+
+@router.get("/rates", tags=["rates"], summary="False-positive and false-negative rates with intervals")
+def rates(
+    _: Annotated[Principal, Depends(allowed(Permission.READ_RATES))],
+    session: SessionDep,
+    wanted: FilterDep,
+    by: Literal["station", "model", "version", "product", "lot", "day"] | None = None,
+    confidence: Annotated[float, Query(gt=0.5, lt=1)] = 0.95,
+) -> list[RatesOut]:
+    return [RatesOut.of(report) for report in review_rates.rates(session, wanted, by=by, confidence=confidence)]
+
+
+@router.get("/reviews/queue", tags=["reviews"], summary="Decisions drawn for verification that still wait for it")
+def queue(
+    _: Annotated[Principal, Depends(allowed(Permission.REVIEW))],
+    session: SessionDep,
+    station: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=history.LARGEST_PAGE)] = 50,
+) -> list[InspectionOut]:
+    rows = verdicts.queue(session, station=station, limit=limit)
+    return [InspectionOut.of(journal) for _, journal in history.entries(session, rows)]
+
+
+@router.get("/ledger", tags=["ledger"], summary="Size and root of the ledger's tree")
+def head(_: Annotated[Principal, Depends(allowed(Permission.READ_LEDGER))], session: SessionDep) -> HeadOut:
+    found = log.read_head(session)
+    return HeadOut(size=found.size, root=found.root.hex())
+
+
+@router.get("/access-log", tags=["access"], summary="Who asked for what, newest first")
+def access_log(
+    _: Annotated[Principal, Depends(allowed(Permission.READ_ACCESS_LOG))],
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=history.LARGEST_PAGE)] = 100,
+    after: UUID | None = None,
+) -> AccessPage:
+    query = select(AccessLog).order_by(AccessLog.id.desc()).limit(limit + 1)  # type: ignore[attr-defined]
+    if after is not None:
+        query = query.where(AccessLog.id < after)  # type: ignore[arg-type]
+    rows = session.execute(query).scalars().all()
+    items = [AccessOut.model_validate(row.model_dump()) for row in rows[:limit]]
+    return AccessPage(items=items, next=rows[limit - 1].id if len(rows) > limit else None)

@@ -1,0 +1,152 @@
+"""Decisions: make one, search them, look at one."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+
+from traceai.access import Permission, Principal
+from traceai.db.tables import Inspection, Journal
+from traceai.errors import BlobMissingError, ImageError, InputError
+from traceai.images.containers import DEFAULT_LIMITS
+from traceai.inspection import history
+from traceai.inspection.history import Filter
+from traceai.inspection.picture import explanation_png
+from traceai.review import verdicts
+from traceai.sdk import Trace
+from traceai_api.dependencies import SessionDep, TraceDep, allowed
+from traceai_api.schemas import InspectionDetail, InspectionOut, InspectionPage, ReviewIn, ReviewOut
+
+router = APIRouter(prefix="/inspections", tags=["inspections"])
+Reader = Annotated[Principal, Depends(allowed(Permission.READ_DECISIONS))]
+
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+
+
+def period(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """Raises:
+    InputError: a time without a zone, which would mean something else in every plant.
+    """
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            raise InputError(f"`{name}` has no time zone; write it as 2026-01-31T06:00:00Z.")
+    return since, until
+
+
+def wanted(  # noqa: PLR0917  # one parameter a filter, as the query string has them
+    serial: str | None = None,
+    lot: str | None = None,
+    product: str | None = None,
+    station: str | None = None,
+    model: Annotated[str | None, Query(description="model name")] = None,
+    version: Annotated[int | None, Query(ge=1, lt=2**31, description="model version")] = None,
+    verdict: Literal["pass", "reject", "undecided", "failed"] | None = None,
+    since: Annotated[datetime | None, Query(description="first moment, RFC 3339 with zone")] = None,
+    until: Annotated[datetime | None, Query(description="first moment that no longer counts")] = None,
+) -> Filter:
+    since, until = period(since, until)
+    texts = (serial, lot, product, station, model)
+    if any(text is not None and "\x00" in text for text in texts):
+        raise InputError("A filter holds a NUL character, which no recorded text has; leave it out.")
+    return Filter(serial, lot, product, station, model, version, verdict, since, until)
+
+
+FilterDep = Annotated[Filter, Depends(wanted)]
+
+
+@router.get("", summary="Search decisions, newest first")
+def search(
+    _: Reader,
+    session: SessionDep,
+    wanted: FilterDep,
+    limit: Annotated[int, Query(ge=1, le=history.LARGEST_PAGE)] = 50,
+    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+) -> InspectionPage:
+    page = history.search(session, wanted, limit=limit, after=after)
+    return InspectionPage(
+        items=[InspectionOut.of(journal) for _, journal in history.entries(session, page.rows)], next=page.next
+    )
+
+
+@router.post("", status_code=201, summary="Inspect one image and record the decision")
+def inspect(
+    principal: Annotated[Principal, Depends(allowed(Permission.INSPECT))],
+    trace: TraceDep,
+    image: Annotated[UploadFile, File(description="the camera image, as the camera wrote it")],
+    model: Annotated[str, Form(description="NAME, for its active version, or NAME@VERSION")],
+    station: Annotated[str, Form()],
+    product: Annotated[str | None, Form()] = None,
+    serial: Annotated[str | None, Form()] = None,
+    lot: Annotated[str | None, Form()] = None,
+    view: Annotated[str | None, Form()] = None,
+    trigger: Annotated[int | None, Form(ge=0, lt=2**53)] = None,
+) -> InspectionOut:
+    """An image that cannot be inspected is recorded as well; the problem document then names the record."""
+    inspector = trace.inspector(model=model, station=station, actor=principal.name)
+    data = image.file.read(DEFAULT_LIMITS.max_bytes + 1)
+    try:
+        decision = inspector.inspect(
+            data, name=image.filename or "upload", product=product, serial=serial, lot=lot, view=view, trigger=trigger
+        )
+    except ImageError as error:
+        decided = error.details.get("decision")
+        error.details["inspection_id"] = getattr(decided, "id", None)
+        raise
+    with trace.database.session() as session:
+        return InspectionOut.of(session.get_one(Journal, decision.receipt.index))
+
+
+@router.get("/{reference}", summary="One decision and what it stands on")
+def detail(_: Reader, session: SessionDep, reference: str) -> InspectionDetail:
+    row = history.find(session, reference)
+    return InspectionDetail.of_dossier(history.dossier(session, row), session.get_one(Journal, row.journal_index))
+
+
+@router.get("/{reference}/image", summary="The image, byte for byte as it arrived", response_class=Response)
+def image(_: Reader, session: SessionDep, trace: TraceDep, reference: str) -> Response:
+    row = history.find(session, reference)
+    data = stored_image(trace, row)
+    # Served as what it was recognised as, never as what a browser might guess.
+    media_type = row.image_media_type or "application/octet-stream"
+    return Response(
+        data,
+        media_type=media_type,
+        headers={
+            "X-Content-Type-Options": "nosniff",
+            "ETag": f'"{row.image_sha256.hex() if row.image_sha256 else ""}"',
+        },
+    )
+
+
+@router.get(
+    "/{reference}/explanation.png", summary="Image and heat map side by side", response_class=Response, responses=PNG
+)
+def explanation(_: Reader, session: SessionDep, trace: TraceDep, reference: str) -> Response:
+    row = history.find(session, reference)
+    picture = explanation_png(history.dossier(session, row), stored_image(trace, row))
+    return Response(picture, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
+
+
+@router.get("/{reference}/reviews", summary="What people found this part to be, oldest first")
+def reviews(_: Reader, session: SessionDep, reference: str) -> list[ReviewOut]:
+    return [ReviewOut.of(r) for r in history.dossier(session, history.find(session, reference)).reviews]
+
+
+@router.post("/{reference}/reviews", status_code=201, summary="Add what you found this part to be")
+def review(
+    principal: Annotated[Principal, Depends(allowed(Permission.REVIEW))],
+    session: SessionDep,
+    reference: str,
+    found: ReviewIn,
+) -> ReviewOut:
+    row = history.find(session, reference)
+    verdicts.add(
+        session, row, truth=found.truth, defect_type=found.defect_type, note=found.note, reviewer=principal.name
+    )
+    return ReviewOut.of(history.dossier(session, row).reviews[-1])
+
+
+def stored_image(trace: Trace, row: Inspection) -> bytes:
+    if row.image_sha256 is None:
+        raise BlobMissingError(f"Inspection {row.id} failed before an image was read, so there is none to show.")
+    return trace.blobs.get(row.image_sha256.hex())

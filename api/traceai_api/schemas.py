@@ -1,0 +1,181 @@
+"""What the API says. The parts of a decision are the evidence record's own."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from traceai.db import tables
+from traceai.inspection.history import Dossier
+from traceai.ledger import records
+from traceai.ledger.records import Audit, Entry, Explanation, Image, ModelRef, OperatingPoint, Part
+from traceai.stats.proportions import Proportion
+
+
+class LedgerRef(BaseModel):
+    """Where the journal holds this, and the hash it holds it by."""
+
+    index: int
+    leaf_hash: str
+    recorded_at: datetime
+
+
+class Failure(BaseModel):
+    code: str
+    message: str
+    source: str
+
+
+class InspectionOut(BaseModel):
+    """One decision, or one failed attempt (`verdict` null, `failure` set)."""
+
+    id: UUID
+    record: str = Field(description="the schema of the journal entry, such as inspection/1")
+    occurred_at: datetime
+    station: str
+    station_seq: int
+    trigger: int | None
+    part: Part
+    image: Image
+    model: ModelRef
+    verdict: Literal["pass", "reject", "undecided"] | None
+    failure: Failure | None = None
+    predicted: str | None = None
+    scores: dict[str, str] | None = None
+    defect_score: str | None = None
+    operating_point: OperatingPoint | None = None
+    explanation: Explanation | None = None
+    audit: Audit | None = None
+    runtime: str | None = None
+    latency_us: int | None = None
+    ledger: LedgerRef
+
+    @classmethod
+    def of(cls, journal: tables.Journal) -> "InspectionOut":
+        """Read from the journal's bytes, not from the table: what is shown is what can be proved."""
+        record = Entry.parse(journal.entry).record
+        fields = record.model_dump(exclude={"salt", "source", "failure_code", "failure"})
+        failure = None
+        if isinstance(record, records.InspectionFailed):
+            failure = Failure(code=record.failure_code, message=record.failure, source=record.source)
+        return cls.model_validate(
+            {
+                "verdict": None,
+                **fields,
+                "record": record.schema_name,
+                "failure": failure,
+                "ledger": LedgerRef(
+                    index=journal.index, leaf_hash=journal.leaf_hash.hex(), recorded_at=journal.recorded_at
+                ),
+            }
+        )
+
+
+class InspectionPage(BaseModel):
+    items: list[InspectionOut]
+    next: str | None = Field(description="pass it as `after` for the next page; null on the last")
+
+
+class ReviewOut(BaseModel):
+    id: UUID
+    inspection_id: UUID
+    truth: Literal["good", "defective"]
+    defect_type: str | None
+    reviewer: str
+    source: Literal["human", "simulated"]
+    note: str
+    occurred_at: datetime
+    ledger_index: int
+
+    @classmethod
+    def of(cls, row: tables.Review) -> "ReviewOut":
+        return cls.model_validate({**row.model_dump(), "ledger_index": row.journal_index})
+
+
+class ReviewIn(BaseModel):
+    truth: Literal["good", "defective"]
+    defect_type: str | None = None
+    note: str = Field(default="", max_length=2000)
+
+
+class ModelEventOut(BaseModel):
+    action: str
+    actor: str
+    reason: str
+    occurred_at: datetime
+    ledger_index: int
+
+    @classmethod
+    def of(cls, row: tables.ModelEvent) -> "ModelEventOut":
+        return cls.model_validate({**row.model_dump(), "ledger_index": row.journal_index})
+
+
+class ModelVersionOut(BaseModel):
+    name: str
+    version: int
+    digest: str
+    weights_sha256: str
+    architecture: str
+    parameters: int
+    layer: str
+    classes: list[str]
+    pass_below: float | None
+    reject_at: float | None
+    snapshot_name: str | None
+    snapshot_digest: str | None
+    training: dict[str, object]
+    evaluation: dict[str, object]
+    made_by: str
+    occurred_at: datetime
+    ledger_index: int
+    events: list[ModelEventOut]
+
+    @classmethod
+    def of(cls, row: tables.ModelVersion, events: list[tables.ModelEvent]) -> "ModelVersionOut":
+        return cls.model_validate(
+            {
+                **row.model_dump(),
+                "digest": row.digest.hex(),
+                "weights_sha256": row.weights_sha256.hex(),
+                "snapshot_digest": row.snapshot_digest.hex() if row.snapshot_digest else None,
+                "ledger_index": row.journal_index,
+                "events": [ModelEventOut.of(event) for event in events],
+            }
+        )
+
+
+class InspectionDetail(InspectionOut):
+    """A decision with what it stands on."""
+
+    reviews: list[ReviewOut]
+    model_events: list[ModelEventOut]
+    snapshot_name: str | None
+    snapshot_digest: str | None
+
+    @classmethod
+    def of_dossier(cls, dossier: Dossier, journal: tables.Journal) -> "InspectionDetail":
+        return cls(
+            **InspectionOut.of(journal).model_dump(),
+            reviews=[ReviewOut.of(review) for review in dossier.reviews],
+            model_events=[ModelEventOut.of(event) for event in dossier.events],
+            snapshot_name=dossier.snapshot.name if dossier.snapshot else None,
+            snapshot_digest=dossier.snapshot.digest.hex() if dossier.snapshot else None,
+        )
+
+
+class ProportionOut(BaseModel):
+    """A rate with its interval, or the reason why there is none."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    method: str
+    x: float | None = None
+    n: float | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, value: Proportion) -> "ProportionOut":
+        return cls.model_validate(value, from_attributes=True)

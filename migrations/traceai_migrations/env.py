@@ -1,0 +1,41 @@
+"""The Alembic environment: one transaction a migration, one migrator at a time, and no waiting for ever."""
+
+from alembic import context
+from sqlalchemy import text
+
+from traceai.db.connection import create_engine
+from traceai.db.tables import SQLModel
+from traceai.settings import Settings
+
+# Any number serves, as long as every release uses the same: "trac" in ASCII.
+ADVISORY_LOCK = 0x74726163
+
+
+def run() -> None:
+    engine = context.config.attributes.get("engine")
+    if engine is None:
+        url = Settings.from_environment().database_url
+        if url is None:
+            raise SystemExit("Set TRACEAI_DATABASE_URL (see `traceai db url`) before you call alembic yourself.")
+        engine = create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(text("SET lock_timeout = '10s'"))
+        connection.execute(text("SET statement_timeout = '10min'"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.commit()
+        try:
+            context.configure(
+                connection=connection,
+                target_metadata=SQLModel.metadata,
+                transaction_per_migration=True,
+                compare_type=True,
+                compare_server_default=True,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+            connection.commit()
+
+
+run()

@@ -1,0 +1,370 @@
+"""The first schema: journal, evidence, operations, and the triggers that keep evidence append-only."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+APPEND_ONLY = (
+    "journal", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused", "review",
+    "report_issued", "heat_map", "dataset_image", "access_log",
+)  # fmt: skip
+
+# Against accidents. Malice is not stopped by a trigger; it is found by verification (docs/trust.md).
+REFUSE_CHANGE = """
+CREATE FUNCTION traceai_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'traceai evidence is append-only: % on % refused', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$$
+"""
+
+
+def upgrade() -> None:
+    op.create_table(
+        "access_log",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("user_name", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("permission", sa.String(), nullable=False),
+        sa.Column("allowed", sa.Boolean(), nullable=False),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_log")),
+    )
+    op.create_index(op.f("ix_access_log_at"), "access_log", ["at"], unique=False)
+    op.create_table(
+        "app_user",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "role IN ('station', 'reviewer', 'engineer', 'approver', 'auditor', 'admin')", name=op.f("ck_app_user_role")
+        ),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_app_user")),
+    )
+    op.create_table(
+        "journal",
+        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("schema", sa.String(), nullable=False),
+        sa.Column("entry", sa.LargeBinary(), nullable=False),
+        sa.Column("leaf_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint('"index" >= 0', name=op.f("ck_journal_index")),
+        sa.CheckConstraint("octet_length(leaf_hash) = 32", name=op.f("ck_journal_leaf_hash")),
+        sa.PrimaryKeyConstraint("index", name=op.f("pk_journal")),
+    )
+    op.create_index(op.f("ix_journal_schema"), "journal", ["schema"], unique=False)
+    op.create_table(
+        "ledger_head",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("frontier", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_ledger_head_only_one")),
+        sa.CheckConstraint("octet_length(root) = 32", name=op.f("ck_ledger_head_root")),
+        sa.CheckConstraint("size >= 0", name=op.f("ck_ledger_head_size")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_head")),
+    )
+    op.create_table(
+        "station",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("last_seq", sa.BigInteger(), nullable=False),
+        sa.Column("audit_pass_probability", sa.Float(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "audit_pass_probability > 0 AND audit_pass_probability <= 1", name=op.f("ck_station_audit_pass_probability")
+        ),
+        sa.CheckConstraint("last_seq >= 0", name=op.f("ck_station_last_seq")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_station")),
+    )
+    op.create_table(
+        "api_token",
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("user_name", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["user_name"], ["app_user.name"], name=op.f("fk_api_token_user_name")),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_api_token")),
+    )
+    op.create_index(op.f("ix_api_token_user_name"), "api_token", ["user_name"], unique=False)
+    op.create_table(
+        "dataset_snapshot",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("images", sa.BigInteger(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("made_by", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_dataset_snapshot_journal_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_snapshot")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_dataset_snapshot_journal_index")),
+        sa.UniqueConstraint("name", "digest", name=op.f("uq_dataset_snapshot_name_digest")),
+    )
+    op.create_table(
+        "inspection",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("station", sa.String(), nullable=False),
+        sa.Column("station_seq", sa.BigInteger(), nullable=False),
+        sa.Column("trigger", sa.BigInteger(), nullable=True),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("product", sa.String(), nullable=True),
+        sa.Column("serial", sa.String(), nullable=True),
+        sa.Column("lot", sa.String(), nullable=True),
+        sa.Column("view", sa.String(), nullable=True),
+        sa.Column("image_sha256", sa.LargeBinary(), nullable=True),
+        sa.Column("pixel_sha256", sa.LargeBinary(), nullable=True),
+        sa.Column("image_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("image_width", sa.Integer(), nullable=True),
+        sa.Column("image_height", sa.Integer(), nullable=True),
+        sa.Column("image_media_type", sa.String(), nullable=True),
+        sa.Column("source", sa.String(), nullable=True),
+        sa.Column("model_name", sa.String(), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("model_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("logits", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("scores", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("defect_score", sa.Float(), nullable=True),
+        sa.Column("pass_below", sa.Float(), nullable=True),
+        sa.Column("reject_at", sa.Float(), nullable=True),
+        sa.Column("verdict", sa.String(), nullable=True),
+        sa.Column("predicted", sa.String(), nullable=True),
+        sa.Column("explanation_method", sa.String(), nullable=True),
+        sa.Column("explanation_layer", sa.String(), nullable=True),
+        sa.Column("explanation_target", sa.String(), nullable=True),
+        sa.Column("explanation_height", sa.Integer(), nullable=True),
+        sa.Column("explanation_width", sa.Integer(), nullable=True),
+        sa.Column("explanation_sha256", sa.LargeBinary(), nullable=True),
+        sa.Column("explanation_min", sa.Float(), nullable=True),
+        sa.Column("explanation_max", sa.Float(), nullable=True),
+        sa.Column("explanation_sum", sa.Float(), nullable=True),
+        sa.Column("explanation_positive_fraction", sa.Float(), nullable=True),
+        sa.Column("explanation_peak_row", sa.Integer(), nullable=True),
+        sa.Column("explanation_peak_column", sa.Integer(), nullable=True),
+        sa.Column("explanation_bias", sa.Float(), nullable=True),
+        sa.Column("explanation_residual", sa.Float(), nullable=True),
+        sa.Column("explanation_degenerate", sa.Boolean(), nullable=True),
+        sa.Column("audit_stratum", sa.String(), nullable=True),
+        sa.Column("audit_probability", sa.Float(), nullable=True),
+        sa.Column("audit_drawn", sa.Boolean(), nullable=True),
+        sa.Column("runtime", sa.LargeBinary(), nullable=True),
+        sa.Column("latency_us", sa.BigInteger(), nullable=True),
+        sa.Column("failure_code", sa.String(), nullable=True),
+        sa.Column("failure", sa.String(), nullable=True),
+        sa.CheckConstraint("verdict IN ('pass', 'reject', 'undecided')", name=op.f("ck_inspection_verdict")),
+        sa.CheckConstraint(
+            "(failure_code IS NULL AND verdict IS NOT NULL AND predicted IS NOT NULL AND scores IS NOT NULL AND image_sha256 IS NOT NULL AND pixel_sha256 IS NOT NULL AND explanation_sha256 IS NOT NULL AND audit_drawn IS NOT NULL AND runtime IS NOT NULL) OR (failure_code IS NOT NULL AND failure IS NOT NULL AND verdict IS NULL AND defect_score IS NULL)",
+            name=op.f("ck_inspection_decided_or_failed"),
+        ),
+        sa.CheckConstraint(
+            "audit_probability >= 0 AND audit_probability <= 1", name=op.f("ck_inspection_audit_probability")
+        ),
+        sa.CheckConstraint("defect_score >= 0 AND defect_score <= 1", name=op.f("ck_inspection_defect_score")),
+        sa.CheckConstraint("station_seq >= 1", name=op.f("ck_inspection_station_seq")),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_inspection_journal_index")),
+        sa.ForeignKeyConstraint(["station"], ["station.name"], name=op.f("fk_inspection_station")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_inspection")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_inspection_journal_index")),
+        sa.UniqueConstraint("station", "station_seq", name=op.f("uq_inspection_station_station_seq")),
+    )
+    op.create_index("ix_inspection_image_sha256", "inspection", ["image_sha256"], unique=False)
+    op.create_index("ix_inspection_lot", "inspection", ["lot", "journal_index"], unique=False)
+    op.create_index("ix_inspection_model", "inspection", ["model_name", "model_version", "journal_index"], unique=False)
+    op.create_index("ix_inspection_occurred_at", "inspection", ["occurred_at"], unique=False)
+    op.create_index("ix_inspection_serial", "inspection", ["serial", "journal_index"], unique=False)
+    op.create_index("ix_inspection_verdict", "inspection", ["verdict", "journal_index"], unique=False)
+    op.create_table(
+        "model_event",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("model_name", sa.String(), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("model_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.CheckConstraint("action IN ('approve', 'activate', 'retire')", name=op.f("ck_model_event_action")),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_model_event_journal_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_event")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_model_event_journal_index")),
+    )
+    op.create_index(op.f("ix_model_event_model_name"), "model_event", ["model_name"], unique=False)
+    op.create_table(
+        "model_refused",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("model_name", sa.String(), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("model_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("file", sa.String(), nullable=False),
+        sa.Column("expected", sa.LargeBinary(), nullable=False),
+        sa.Column("found", sa.LargeBinary(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_model_refused_journal_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_refused")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_model_refused_journal_index")),
+    )
+    op.create_table(
+        "model_version",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("weights_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("architecture", sa.String(), nullable=False),
+        sa.Column("parameters", sa.BigInteger(), nullable=False),
+        sa.Column("layer", sa.String(), nullable=False),
+        sa.Column("classes", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("pass_below", sa.Float(), nullable=True),
+        sa.Column("reject_at", sa.Float(), nullable=True),
+        sa.Column("snapshot_name", sa.String(), nullable=True),
+        sa.Column("snapshot_digest", sa.LargeBinary(), nullable=True),
+        sa.Column("training", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("evaluation", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("made_by", sa.String(), nullable=False),
+        sa.CheckConstraint("version >= 1", name=op.f("ck_model_version_version")),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_model_version_journal_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_version")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_model_version_journal_index")),
+        sa.UniqueConstraint("name", "version", name=op.f("uq_model_version_name_version")),
+    )
+    op.create_index(op.f("ix_model_version_digest"), "model_version", ["digest"], unique=False)
+    op.create_table(
+        "report_issued",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("scope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("issued_by", sa.String(), nullable=False),
+        sa.CheckConstraint("kind IN ('audit', 'decision')", name=op.f("ck_report_issued_kind")),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_report_issued_journal_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_report_issued")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_report_issued_journal_index")),
+    )
+    op.create_index(op.f("ix_report_issued_sha256"), "report_issued", ["sha256"], unique=False)
+    op.create_table(
+        "runtime",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("environment", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_runtime_journal_index")),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_runtime")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_runtime_journal_index")),
+    )
+    op.create_table(
+        "dataset_image",
+        sa.Column("snapshot_id", sa.Uuid(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("defect_type", sa.String(), nullable=False),
+        sa.Column("mask_path", sa.String(), nullable=True),
+        sa.Column("split", sa.String(), nullable=False),
+        sa.Column("group_id", sa.String(), nullable=False),
+        sa.Column("condition", sa.String(), nullable=False),
+        sa.Column("label_note", sa.String(), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("pixel_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("mask_sha256", sa.LargeBinary(), nullable=True),
+        sa.CheckConstraint("label IN ('good', 'defect')", name=op.f("ck_dataset_image_label")),
+        sa.CheckConstraint("split IN ('train', 'val', 'test')", name=op.f("ck_dataset_image_split")),
+        sa.ForeignKeyConstraint(["snapshot_id"], ["dataset_snapshot.id"], name=op.f("fk_dataset_image_snapshot_id")),
+        sa.PrimaryKeyConstraint("snapshot_id", "path", name=op.f("pk_dataset_image")),
+    )
+    op.create_index(op.f("ix_dataset_image_sha256"), "dataset_image", ["sha256"], unique=False)
+    op.create_table(
+        "heat_map",
+        sa.Column("inspection_id", sa.Uuid(), nullable=False),
+        sa.Column("grid", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["inspection_id"], ["inspection.id"], name=op.f("fk_heat_map_inspection_id")),
+        sa.PrimaryKeyConstraint("inspection_id", name=op.f("pk_heat_map")),
+    )
+    op.create_table(
+        "review",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("inspection_id", sa.Uuid(), nullable=False),
+        sa.Column("inspection_leaf", sa.LargeBinary(), nullable=False),
+        sa.Column("truth", sa.String(), nullable=False),
+        sa.Column("defect_type", sa.String(), nullable=True),
+        sa.Column("reviewer", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.CheckConstraint("source IN ('human', 'simulated')", name=op.f("ck_review_source")),
+        sa.CheckConstraint("truth = 'defective' OR defect_type IS NULL", name=op.f("ck_review_defect_type")),
+        sa.CheckConstraint("truth IN ('good', 'defective')", name=op.f("ck_review_truth")),
+        sa.ForeignKeyConstraint(["inspection_id"], ["inspection.id"], name=op.f("fk_review_inspection_id")),
+        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_review_journal_index")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_review_journal_index")),
+    )
+    op.create_index(op.f("ix_review_inspection_id"), "review", ["inspection_id"], unique=False)
+    op.execute("INSERT INTO ledger_head (id, size, root, frontier) VALUES (1, 0, sha256(''), '')")
+    op.execute(REFUSE_CHANGE)
+    for table in APPEND_ONLY:
+        op.execute(
+            f"CREATE TRIGGER append_only_rows BEFORE UPDATE OR DELETE ON {table}"
+            " FOR EACH ROW EXECUTE FUNCTION traceai_refuse_change()"
+        )
+        op.execute(
+            f"CREATE TRIGGER append_only_table BEFORE TRUNCATE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION traceai_refuse_change()"
+        )
+        # ALWAYS: replication sessions, in which ordinary triggers do not fire, change nothing either.
+        op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only_rows")
+        op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only_table")
+
+
+def downgrade() -> None:
+    op.drop_index(op.f("ix_review_inspection_id"), table_name="review")
+    op.drop_table("review")
+    op.drop_table("heat_map")
+    op.drop_index(op.f("ix_dataset_image_sha256"), table_name="dataset_image")
+    op.drop_table("dataset_image")
+    op.drop_table("runtime")
+    op.drop_index(op.f("ix_report_issued_sha256"), table_name="report_issued")
+    op.drop_table("report_issued")
+    op.drop_index(op.f("ix_model_version_digest"), table_name="model_version")
+    op.drop_table("model_version")
+    op.drop_table("model_refused")
+    op.drop_index(op.f("ix_model_event_model_name"), table_name="model_event")
+    op.drop_table("model_event")
+    op.drop_index("ix_inspection_verdict", table_name="inspection")
+    op.drop_index("ix_inspection_serial", table_name="inspection")
+    op.drop_index("ix_inspection_occurred_at", table_name="inspection")
+    op.drop_index("ix_inspection_model", table_name="inspection")
+    op.drop_index("ix_inspection_lot", table_name="inspection")
+    op.drop_index("ix_inspection_image_sha256", table_name="inspection")
+    op.drop_table("inspection")
+    op.drop_table("dataset_snapshot")
+    op.drop_index(op.f("ix_api_token_user_name"), table_name="api_token")
+    op.drop_table("api_token")
+    op.drop_table("station")
+    op.drop_table("ledger_head")
+    op.drop_index(op.f("ix_journal_schema"), table_name="journal")
+    op.drop_table("journal")
+    op.drop_table("app_user")
+    op.drop_index(op.f("ix_access_log_at"), table_name="access_log")
+    op.drop_table("access_log")
+    op.execute("DROP FUNCTION traceai_refuse_change()")

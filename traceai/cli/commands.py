@@ -1,0 +1,49 @@
+"""All commands, put together."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from traceai.cli import data, database, decision, inspect, ledger, model, people, rates, report, review, serve
+from traceai.cli.demo import demo
+
+app = typer.Typer(
+    name="traceai",
+    help="A flight recorder for neural-network visual inspection.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from traceai import __version__  # noqa: PLC0415
+
+        typer.echo(f"traceai {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+app.command()(demo)
+app.command("inspect")(inspect.inspect)
+app.command("rates")(rates.rates)
+app.command("serve")(serve.serve)
+app.add_typer(data.app, name="data", help="Images with labels: import, draw, look.")
+app.add_typer(model.app, name="model", help="The life of a model version.")
+app.add_typer(decision.app, name="decision", help="What was decided, and why.")
+app.add_typer(review.app, name="review", help="Ground truth.")
+app.add_typer(report.app, name="report", help="PDF reports.")
+app.add_typer(ledger.app, name="ledger", help="Evidence.")
+app.add_typer(people.station_app, name="station", help="Places on the line.")
+app.add_typer(people.user_app, name="user", help="Who may use the API.")
+app.add_typer(people.token_app, name="token", help="Secrets, printed once.")
+app.add_typer(database.app, name="db", help="The database behind it.")

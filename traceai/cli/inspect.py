@@ -1,0 +1,119 @@
+"""`traceai inspect`: files and folders, decided and recorded."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from traceai.cli.terminal import ActorOption, JsonOption, actor_or_operator, console, opened, print_json, progress, table, verdict_text
+from traceai.errors import InputError
+from traceai.inspection.decision import Decision
+from traceai.inspection.inspector import Item
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# More lines than this scroll past unread; `traceai decision list` pages through them.
+SHOWN = 20
+
+
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images.")],
+    model: Annotated[str, typer.Option(metavar="NAME[@V]", help="The active version of NAME, or version V.")],
+    station: Annotated[str, typer.Option(help="Where on the line; see `traceai station add`.")],
+    product: Annotated[str | None, typer.Option(help="Product of every part.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Serial number; for a single image.")] = None,
+    lot: Annotated[str | None, typer.Option(help="Lot of every part.")] = None,
+    view: Annotated[str | None, typer.Option(help="Which camera saw the part.")] = None,
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Inspect images and record every decision. What cannot be inspected is recorded too, and the rest go on.
+
+    Exit 2 when any image could not be inspected.
+    """
+    files = collect(paths)
+    if serial is not None and len(files) > 1:
+        raise InputError(f"One serial number cannot belong to {len(files)} images; inspect them one by one, or leave --serial out.")
+    items = [Item(file, product=product, serial=serial, lot=lot, view=view) for file in files]
+    with opened() as trace:
+        inspector = trace.inspector(model, station, actor_or_operator(actor))
+        decisions: list[Decision] = []
+        with progress("inspecting", unit="images") as advance:
+            for decision in inspector.inspect_many(items):
+                decisions.append(decision)
+                advance(len(decisions), len(items))
+    if json:
+        print_json([as_json(decision) for decision in decisions])
+    else:
+        print_decisions(decisions)
+    if any(decision.failure is not None for decision in decisions):
+        raise typer.Exit(2)
+
+
+def collect(paths: list[Path]) -> list[Path]:
+    """The images that `paths` name, folders read through in name order. A named file counts whatever its suffix.
+
+    Raises:
+        InputError: a path that does not exist, or nothing to inspect.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(_images(path))
+            if not inside:
+                raise InputError(f"There are no images in {path}; traceai reads {', '.join(sorted(SUFFIXES))}.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"There is no file or folder {path}; check the path.")
+    return found
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for file in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix.lower() in SUFFIXES and not hidden and file.is_file():
+            yield file
+
+
+def as_json(decision: Decision) -> dict[str, Any]:
+    failure = decision.failure
+    return {
+        "source": decision.source,
+        "id": decision.id,
+        "index": decision.receipt.index,
+        "leaf_hash": decision.receipt.leaf_hash,
+        "recorded_at": decision.receipt.recorded_at,
+        "station_seq": decision.station_seq,
+        "verdict": decision.verdict,
+        "predicted": decision.predicted,
+        "defect_score": decision.defect_score,
+        "failure": {"code": failure.code, "message": failure.message} if failure else None,
+    }
+
+
+def print_decisions(decisions: list[Decision]) -> None:
+    failed = [decision for decision in decisions if decision.failure is not None]
+    shown = table(">index", "id", "verdict", ">score", "evidence for", "image")
+    for decision in decisions[:SHOWN]:
+        shown.add_row(
+            str(decision.receipt.index),
+            decision.id,
+            verdict_text(decision.verdict),
+            "" if decision.defect_score is None else f"{decision.defect_score:.4f}",
+            decision.explanation.target if decision.explanation else "",
+            decision.source,
+        )
+    console.print(shown)
+    if len(decisions) > SHOWN:
+        console.print(f"... and {len(decisions) - SHOWN} more; see `traceai decision list`.", style="dim")
+    counts = Counter(str(decision.verdict or "failed") for decision in decisions)
+    console.print(f"{len(decisions)} recorded: " + ", ".join(f"{count} {name}" for name, count in counts.most_common()) + ".")
+    for decision in failed[:SHOWN]:
+        if decision.failure is not None:
+            console.print(
+                f"failed: {decision.source}: {decision.failure.message} [{decision.failure.code}]",
+                style="red", markup=False, soft_wrap=True,
+            )  # fmt: skip

@@ -1,0 +1,120 @@
+"""What every command shares: how it speaks, how it fails, and how it finds its ledger."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from traceai.errors import InputError
+
+if TYPE_CHECKING:
+    from traceai.sdk import Trace
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ActorOption = Annotated[str | None, typer.Option("--as", help="Who does this. Default: your system user name.")]
+
+# Blue and orange differ for every kind of colour vision; the word always stands beside the colour.
+VERDICT_STYLE = {"pass": "blue", "reject": "bold orange3", "undecided": "yellow", "failed": "bold red"}
+
+
+@contextmanager
+def opened() -> Iterator["Trace"]:
+    """The ledger that the environment names."""
+    from traceai.sdk import connect  # noqa: PLC0415  # `traceai --help` needs no database driver
+
+    with connect() as trace:
+        yield trace
+
+
+def actor_or_operator(actor: str | None) -> str:
+    from traceai.sdk import operator  # noqa: PLC0415
+
+    return actor or operator()
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        # A leading ">" sets a column of numbers flush right.
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return made
+
+
+def print_facts(facts: Mapping[str, Any], title: str | None = None) -> None:
+    """Label and value, one a line. Values are data, never markup."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for label, value in facts.items():
+        made.add_row(label, value if isinstance(value, Text) else Text("-" if value is None else str(value)))
+    console.print(made)
+
+
+def verdict_text(verdict: str | None) -> Text:
+    shown = verdict or "failed"
+    return Text(shown.upper(), style=VERDICT_STYLE[shown])
+
+
+def moment(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def parse_moment(text: str | None, option: str) -> datetime | None:
+    """A date or a time of the command line; without a zone it is UTC.
+
+    Raises:
+        InputError: neither.
+    """
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is no date; write it as 2026-01-31 or 2026-01-31T06:00:00Z.") from error
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+@contextmanager
+def progress(label: str, *, unit: str = "") -> Iterator[Any]:
+    """A progress bar on stderr; yields `advance(done, total, note="")`."""
+    bar = Progress(
+        TextColumn(f"{label:<12}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=errors,
+        transient=not errors.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=None, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield advance

@@ -1,0 +1,35 @@
+"""Time and time-ordered identifiers, in one place so that both can be reasoned about."""
+
+import secrets
+import time
+import uuid
+from datetime import UTC, datetime
+
+
+def now() -> datetime:
+    """The current time in UTC, microsecond resolution."""
+    return datetime.now(UTC)
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and a `Z`: the only form of a time in a record.
+
+    Raises:
+        ValueError: `moment` has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone cannot be recorded")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_timestamp(text: str) -> datetime:
+    """The inverse of `timestamp`: `parse_timestamp(timestamp(t)) == t`."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def uuid7() -> uuid.UUID:
+    """A UUID version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, 74 random bits."""
+    millis = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return uuid.UUID(int=value)

@@ -1,0 +1,141 @@
+"""Open a database: find the server, say clearly what is wrong with it, hand out sessions."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlmodel import Session
+
+from traceai.db import migrate
+from traceai.db.embedded import EmbeddedServer
+from traceai.errors import DatabaseRefusedError, DatabaseUnavailableError, SchemaError, SettingsError
+from traceai.settings import Settings
+
+OLDEST_SERVER = 15
+
+
+class Database:
+    """One PostgreSQL, embedded or yours. Close it, or use it as a context manager."""
+
+    def __init__(self, engine: Engine, embedded: EmbeddedServer | None) -> None:
+        self.engine = engine
+        self.embedded = embedded
+        atexit.register(self.close)
+
+    @classmethod
+    def open(cls, settings: Settings, *, check_schema: bool = True) -> "Database":
+        """Connect, and make sure that the schema is the one this release was written for.
+
+        A brand-new embedded database is given its schema here; every other one waits for `traceai db upgrade`.
+
+        Raises:
+            SettingsError: the URL is not one of a PostgreSQL.
+            DatabaseUnavailableError: no server answers, or it is older than PostgreSQL 15.
+            DatabaseRefusedError: wrong password, unknown role or unknown database.
+            SchemaError: the schema is missing, older or newer.
+        """
+        embedded = None
+        if settings.database_url is None:
+            embedded = EmbeddedServer(settings.ensure_home())
+            url = embedded.acquire()
+        else:
+            url = settings.database_url
+        database = cls(create_engine(url), embedded)
+        try:
+            database._greet()
+            if check_schema:
+                if embedded is not None and migrate.is_empty(database.engine):
+                    migrate.upgrade(database.engine)
+                migrate.require_current(database.engine)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back when the block raises."""
+        with translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @property
+    def url(self) -> str:
+        """The URL for psql and other tools, password included."""
+        return self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        self.engine.dispose()
+        if self.embedded is not None:
+            self.embedded.release()
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _greet(self) -> None:
+        with translated(), self.engine.connect() as connection:
+            version = connection.dialect.server_version_info
+        if version is None or version[0] < OLDEST_SERVER:
+            raise DatabaseUnavailableError(
+                f"This server is PostgreSQL {version[0] if version else '?'}; traceai needs {OLDEST_SERVER} or later."
+            )
+
+
+def create_engine(url: str) -> Engine:
+    """An engine on psycopg 3, in UTC, for any `postgres://` or `postgresql://` URL.
+
+    Raises:
+        SettingsError: `url` is malformed or names another database system.
+    """
+    try:
+        parsed: URL = make_url(url)
+    except ArgumentError as error:
+        raise SettingsError(
+            "TRACEAI_DATABASE_URL is not a URL; write it as postgresql://user:password@host:5432/database."
+        ) from error
+    if parsed.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise SettingsError(
+            f"TRACEAI_DATABASE_URL names {parsed.drivername}, but traceai keeps evidence in PostgreSQL only."
+        )
+    engine = sqlalchemy.create_engine(
+        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 10}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _in_utc(connection: object, _: object) -> None:
+        connection.execute("SET TIME ZONE 'UTC'")  # type: ignore[attr-defined]  # a psycopg connection
+        connection.commit()  # type: ignore[attr-defined]
+
+    return engine
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a lost or refused connection into this house's errors."""
+    try:
+        yield
+    except OperationalError as error:
+        raise _translate(error) from error
+
+
+def _translate(error: OperationalError) -> Exception:
+    said = str(error.orig).strip().splitlines()[-1] if error.orig else str(error)
+    # The server's own words end each line that libpq reports; SQLSTATE is not set for failures while connecting.
+    reason = said.rpartition("FATAL:")[2].strip()
+    if "FATAL:" in said and any(
+        word in said
+        for word in ("password authentication failed", "does not exist", "no pg_hba.conf entry", "permission")
+    ):
+        return DatabaseRefusedError(f"PostgreSQL refused the connection ({reason}); check TRACEAI_DATABASE_URL.")
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) is None:
+        return DatabaseUnavailableError(
+            f"PostgreSQL does not answer ({reason}); start it or check TRACEAI_DATABASE_URL."
+        )
+    return SchemaError(f"PostgreSQL could not do this ({said}); run `traceai db check`.")

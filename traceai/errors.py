@@ -1,0 +1,203 @@
+"""One tree of errors. Each class has a stable `code`; the command line and HTTP only translate it.
+
+The message is one sentence that says what is wrong and what to do. The five branches say *whose turn it is*:
+
+- `InputError`: the caller's; exit 2, HTTP 4xx.
+- `NotFoundError`, `ConflictError`, `ForbiddenError`: likewise, named apart because HTTP names them apart.
+- `UnavailableError`: the operator's; exit 2, HTTP 503.
+- `VerificationError`: evidence does not hold; exit 1, never to be confused with a crash (exit 3).
+"""
+
+from typing import ClassVar
+
+
+class TraceaiError(Exception):
+    """Base of everything traceai raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class InputError(TraceaiError):
+    code = "bad-input"
+
+
+class NotFoundError(InputError):
+    code = "not-found"
+
+
+class ConflictError(InputError):
+    code = "conflict"
+
+
+class ForbiddenError(InputError):
+    code = "forbidden"
+
+
+class AuthenticationError(InputError):
+    code = "not-authenticated"
+
+
+class UnavailableError(TraceaiError):
+    code = "unavailable"
+
+
+class VerificationError(TraceaiError):
+    code = "verification-failed"
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+class ImageError(InputError):
+    """An image that cannot be inspected. The attempt is recorded as `inspection-failed`."""
+
+    code = "image-unreadable"
+
+
+class ImageMissingError(ImageError):
+    code = "image-missing"
+
+
+class ImageEmptyError(ImageError):
+    code = "image-empty"
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or more pixels than the limits allow; found before any pixel is decoded."""
+
+    code = "image-too-large"
+
+
+class ImageTruncatedError(ImageError):
+    code = "image-truncated"
+
+
+class ImageAnimatedError(ImageError):
+    code = "image-animated"
+
+
+class ImageFormatError(ImageError):
+    """Not an image, or a format or pixel mode that is not accepted."""
+
+    code = "image-format"
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+class DatasetError(InputError):
+    code = "dataset-invalid"
+
+
+class DatasetMissingError(DatasetError):
+    code = "dataset-missing"
+
+
+class DatasetEmptyError(DatasetError):
+    code = "dataset-empty"
+
+
+class DatasetChangedError(VerificationError):
+    """The files of a snapshot no longer have the digests that were recorded."""
+
+    code = "dataset-changed"
+
+
+# --- models and explanations -----------------------------------------------------------------------------------------
+
+
+class ModelError(InputError):
+    code = "model-invalid"
+
+
+class ModelNotFoundError(NotFoundError):
+    code = "model-not-found"
+
+
+class ModelStateError(ConflictError):
+    """The version's life does not allow this step now (approving what is retired, inspecting with what is not active)."""
+
+    code = "model-state"
+
+
+class ModelTamperedError(VerificationError):
+    """Stored model bytes do not have the recorded digest. The version is refused and the refusal is recorded."""
+
+    code = "model-tampered"
+
+
+class SplitError(ModelError):
+    """A network that cannot be split into trunk and head, or whose split does not reproduce its logits."""
+
+    code = "split-unsupported"
+
+
+# --- database, storage, configuration --------------------------------------------------------------------------------
+
+
+class SettingsError(InputError):
+    code = "settings-invalid"
+
+
+class HomeError(UnavailableError):
+    """TRACEAI_HOME cannot be used: not writable, or unsafe for the embedded server."""
+
+    code = "home-unusable"
+
+
+class DatabaseUnavailableError(UnavailableError):
+    code = "database-unavailable"
+
+
+class DatabaseRefusedError(UnavailableError):
+    """The server answered and said no: wrong password, unknown role or database."""
+
+    code = "database-refused"
+
+
+class SchemaError(UnavailableError):
+    """The schema is missing, older or newer than this release expects."""
+
+    code = "schema-not-current"
+
+
+class BlobMissingError(NotFoundError):
+    code = "blob-missing"
+
+
+class BlobTamperedError(VerificationError):
+    code = "blob-tampered"
+
+
+class PortTakenError(UnavailableError):
+    code = "port-taken"
+
+
+# --- ledger and decisions --------------------------------------------------------------------------------------------
+
+
+class RecordError(VerificationError):
+    """Bytes that are not a canonical record of a known schema."""
+
+    code = "record-invalid"
+
+
+class DecisionNotFoundError(NotFoundError):
+    code = "decision-not-found"
+
+
+class StationNotFoundError(NotFoundError):
+    code = "station-not-found"
+
+
+class UserNotFoundError(NotFoundError):
+    code = "user-not-found"
+
+
+class AlreadyExistsError(ConflictError):
+    code = "already-exists"

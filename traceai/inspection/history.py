@@ -1,0 +1,203 @@
+"""What was decided: search by keyset, and everything that belongs to one decision."""
+
+import base64
+import binascii
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, select
+from sqlmodel import Session
+
+from traceai.db.tables import DatasetSnapshot, HeatMap, Inspection, Journal, ModelEvent, ModelVersion, Review, Runtime
+from traceai.errors import DecisionNotFoundError, InputError
+from traceai.ledger.records import Entry
+
+LARGEST_PAGE = 1000
+VERDICTS = ("pass", "reject", "undecided", "failed")
+
+_table: Table = Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_c = _table.c
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Every field that is not None narrows the search. `since` is inclusive, `until` exclusive (both UTC-aware)."""
+
+    serial: str | None = None
+    lot: str | None = None
+    product: str | None = None
+    station: str | None = None
+    model: str | None = None
+    version: int | None = None
+    verdict: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.verdict is not None and self.verdict not in VERDICTS:
+            raise InputError(f"There is no verdict {self.verdict}; choose one of {', '.join(VERDICTS)}.")
+        if self.since and self.until and self.since >= self.until:
+            raise InputError("The period ends before it begins; give a later end.")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """SQL conditions on `inspection`."""
+        equal = {
+            _c.serial: self.serial,
+            _c.lot: self.lot,
+            _c.product: self.product,
+            _c.station: self.station,
+            _c.model_name: self.model,
+            _c.model_version: self.version,
+        }
+        found: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
+        if self.verdict == "failed":
+            found.append(_c.failure_code.is_not(None))
+        elif self.verdict is not None:
+            found.append(_c.verdict == self.verdict)
+        if self.since is not None:
+            found.append(_c.occurred_at >= self.since)
+        if self.until is not None:
+            found.append(_c.occurred_at < self.until)
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """The fields that narrow, as JSON values: the scope of a report."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+@dataclass(frozen=True)
+class Page:
+    """Newest first. `next` is opaque; None on the last page."""
+
+    rows: Sequence[Inspection]
+    next: str | None
+
+
+def search(session: Session, wanted: Filter, *, limit: int = 50, after: str | None = None) -> Page:
+    """One page by keyset: as fast on page ten thousand as on the first, and unmoved by what is recorded meanwhile.
+
+    Raises:
+        InputError: `after` is not a token that an earlier page gave, or `limit` is out of range.
+    """
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise InputError(f"A page has 1 to {LARGEST_PAGE} decisions; ask for fewer.")
+    query = select(Inspection).where(*wanted.conditions()).order_by(_c.journal_index.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(_c.journal_index < _position(after))
+    rows = session.execute(query).scalars().all()
+    more = len(rows) > limit
+    return Page(rows[:limit], _token(rows[limit - 1].journal_index) if more else None)
+
+
+def find(session: Session, reference: str) -> Inspection:
+    """A decision by its id, or by its ledger index.
+
+    Raises:
+        DecisionNotFoundError: there is none.
+    """
+    row = None
+    if reference.isascii() and reference.isdigit() and len(reference) < 19:
+        row = session.execute(select(Inspection).where(_c.journal_index == int(reference))).scalar_one_or_none()
+    else:
+        try:
+            row = session.get(Inspection, uuid.UUID(reference))
+        except ValueError:
+            row = None
+    if row is None:
+        raise DecisionNotFoundError(f"There is no decision {reference}; `traceai decision list` shows those there are.")
+    return row
+
+
+def entries(session: Session, rows: Sequence[Inspection]) -> list[tuple[Inspection, Journal]]:
+    """Each row with the journal entry it is the index of."""
+    found = session.execute(
+        select(Journal).where(Journal.index.in_([row.journal_index for row in rows]))  # type: ignore[attr-defined]
+    ).scalars()
+    by_index = {entry.index: entry for entry in found}
+    return [(row, by_index[row.journal_index]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """One decision with all that it stands on, as stored now."""
+
+    row: Inspection
+    entry: Entry
+    leaf_hash: bytes
+    grid: bytes | None
+    model: ModelVersion | None
+    events: Sequence[ModelEvent]
+    snapshot: DatasetSnapshot | None
+    runtime: Runtime | None
+    reviews: Sequence[Review]
+
+    def standing(self, action: str) -> ModelEvent | None:
+        """The last `action` on the model version that preceded this decision in the ledger."""
+        before = [e for e in self.events if e.action == action and e.journal_index < self.row.journal_index]
+        return before[-1] if before else None
+
+
+def dossier(session: Session, row: Inspection) -> Dossier:
+    journal = session.get_one(Journal, row.journal_index)
+    grid = session.get(HeatMap, row.id)
+    model = session.execute(
+        select(ModelVersion).where(
+            ModelVersion.name == row.model_name,  # type: ignore[arg-type]  # a column expression
+            ModelVersion.version == row.model_version,  # type: ignore[arg-type]
+        )
+    ).scalar_one_or_none()
+    snapshot = None
+    if model is not None and model.snapshot_digest is not None:
+        snapshot = session.execute(
+            select(DatasetSnapshot).where(
+                DatasetSnapshot.name == model.snapshot_name,  # type: ignore[arg-type]
+                DatasetSnapshot.digest == model.snapshot_digest,  # type: ignore[arg-type]
+            )
+        ).scalar_one_or_none()
+    return Dossier(
+        row=row,
+        entry=Entry.parse(journal.entry),
+        leaf_hash=journal.leaf_hash,
+        grid=grid.grid if grid else None,
+        model=model,
+        events=model_events(session, row.model_name, row.model_version),
+        snapshot=snapshot,
+        runtime=session.get(Runtime, row.runtime) if row.runtime else None,
+        reviews=session.execute(
+            select(Review).where(Review.inspection_id == row.id).order_by(Review.journal_index)  # type: ignore[arg-type]
+        )
+        .scalars()
+        .all(),
+    )
+
+
+def model_events(session: Session, name: str, version: int) -> Sequence[ModelEvent]:
+    """The life of a version so far, in ledger order."""
+    query = (
+        select(ModelEvent)
+        .where(ModelEvent.model_name == name, ModelEvent.model_version == version)  # type: ignore[arg-type]
+        .order_by(ModelEvent.journal_index)  # type: ignore[arg-type]
+    )
+    return session.execute(query).scalars().all()
+
+
+def _token(journal_index: int) -> str:
+    return base64.urlsafe_b64encode(f"d{journal_index}".encode()).decode().rstrip("=")
+
+
+def _position(token: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        text = ""
+    if not (text.startswith("d") and text[1:].isdigit() and len(text) < 20):
+        raise InputError("`after` is not a position that this list gave out; start again from the first page.")
+    return int(text[1:])

@@ -1,0 +1,95 @@
+"""Appending to the ledger: journal entry, typed row and tree edge in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlmodel import Session, SQLModel
+
+from traceai.clock import now, parse_timestamp, timestamp
+from traceai.db.tables import Journal, LedgerHead
+from traceai.errors import SchemaError
+from traceai.ledger.merkle import Frontier, leaf_hash
+from traceai.ledger.projection import project
+from traceai.ledger.records import Entry, Record
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the caller may hold against the ledger later: the entry's place and its hash. True once committed."""
+
+    id: str
+    index: int
+    leaf_hash: bytes
+    recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Head:
+    """The tree over the whole journal: `size` leaves under `root` (32 bytes)."""
+
+    size: int
+    root: bytes
+
+
+def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
+    """Append `records` in order, within the transaction of `session`.
+
+    Everything that can be prepared is prepared first; the lock on the head, which orders all writers, is taken last
+    and held until the caller's commit. Until then nobody sees the entries, and a rollback leaves no gap.
+    """
+    if not records:
+        return []
+    recorded_at = timestamp(now())
+    entries = [Entry.seal(record, recorded_at) for record in records]
+    leaves = [leaf_hash(entry.data) for entry in entries]
+
+    head = lock(session)
+    frontier = Frontier(head.size, head.frontier)
+    at = parse_timestamp(recorded_at)
+    receipts: list[Receipt] = []
+    journal: list[dict[str, Any]] = []
+    rows: dict[type[SQLModel], list[dict[str, Any]]] = {}
+    for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=head.size):
+        table, row = project(index, entry)
+        rows.setdefault(table, []).append(row)
+        journal.append(
+            {
+                "index": index,
+                "schema_name": entry.record.schema_name,
+                "entry": entry.data,
+                "leaf_hash": leaf,
+                "recorded_at": at,
+            }
+        )
+        frontier.append(leaf)
+        receipts.append(Receipt(entry.record.id, index, leaf, at))
+    session.execute(insert(Journal), journal)
+    for table, table_rows in rows.items():
+        # One statement a set of columns: an attempt that failed has others than one that came to a verdict.
+        for columns in {tuple(row) for row in table_rows}:
+            session.execute(insert(table), [row for row in table_rows if tuple(row) == columns])
+    head.size, head.root, head.frontier = frontier.size, frontier.root(), bytes(frontier)
+    session.flush()
+    return receipts
+
+
+def lock(session: Session) -> LedgerHead:
+    """Take the place in the order of all writers, until the transaction ends.
+
+    Raises:
+        SchemaError: the head row is gone.
+    """
+    head = session.execute(select(LedgerHead).with_for_update()).scalar_one_or_none()
+    if head is None:
+        raise SchemaError(
+            "The ledger has no head row; restore the database from a backup and run `traceai ledger verify`."
+        )
+    return head
+
+
+def read_head(session: Session) -> Head:
+    head = session.execute(select(LedgerHead)).scalar_one()
+    return Head(head.size, head.root)

@@ -1,0 +1,290 @@
+"""The evidence records: what one journal entry says, frozen, strict, and versioned for ever.
+
+A record is never a table class: columns may change, leaves must not. A changed record is a new version under a new
+schema name; the old class stays, because entries written with it stay. `docs/record-format.md` is normative.
+
+An entry's bytes are the RFC 8785 form of the record's fields plus two more: `schema`, and `recorded_at`, which the ledger
+adds when it appends. Floats are decimal strings, times are RFC 3339 in UTC, hashes are lower-case hexadecimal.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+
+from traceai.clock import now, timestamp, uuid7
+from traceai.errors import RecordError
+from traceai.ledger import canonical
+
+Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Timestamp = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")
+]
+DecimalString = Annotated[str, StringConstraints(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$")]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+# No control characters, and NUL above all: PostgreSQL cannot store it, so the table would differ from the journal.
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$", max_length=2000)]
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]
+
+Verdict = Literal["pass", "reject", "undecided"]
+Truth = Literal["good", "defective"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    product: Name | None = None
+    serial: Name | None = None
+    lot: Name | None = None
+    view: Name | None = None
+
+
+class Image(BaseModel):
+    """What arrived. Of an image that could not be decoded only the first two are known; of none at all, nothing."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    sha256: Digest | None = None
+    bytes: Count | None = None
+    pixel_sha256: Digest | None = None
+    width: Count | None = None
+    height: Count | None = None
+    media_type: Name | None = None
+
+
+class ModelRef(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    digest: Digest
+
+
+class OperatingPoint(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    pass_below: DecimalString
+    reject_at: DecimalString
+
+
+class Explanation(BaseModel):
+    """The facts of the heat map; the map itself lies outside the journal, under its `sha256`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    method: Name
+    layer: Name
+    target: Name
+    height: Count
+    width: Count
+    sha256: Digest
+    min: DecimalString
+    max: DecimalString
+    sum: DecimalString
+    positive_fraction: DecimalString
+    peak_row: Count
+    peak_column: Count
+    bias: DecimalString | None
+    residual: DecimalString | None
+    degenerate: bool
+
+
+class Audit(BaseModel):
+    """The draw for blind verification, decided before anybody looked."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    stratum: Name
+    probability: DecimalString
+    drawn: bool
+
+
+class Record(BaseModel):
+    """Base of all records."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    schema_name: ClassVar[str]
+
+    id: Id = Field(default_factory=lambda: str(uuid7()))
+    occurred_at: Timestamp = Field(default_factory=lambda: timestamp(now()))
+    # 128 random bits: without them, a purged serial number could be found again by hashing guesses.
+    salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] = Field(
+        default_factory=lambda: secrets.token_hex(16)
+    )
+
+
+class Inspection(Record):
+    """One decision of one model version on one image, with its explanation."""
+
+    schema_name: ClassVar[str] = "inspection/1"
+
+    station: Name
+    station_seq: Count
+    trigger: Count | None = None
+    part: Part
+    image: Image
+    model: ModelRef
+    logits: dict[Name, DecimalString]
+    scores: dict[Name, DecimalString]
+    defect_score: DecimalString | None
+    operating_point: OperatingPoint | None
+    verdict: Verdict
+    predicted: Name
+    explanation: Explanation
+    audit: Audit
+    runtime: Digest
+    latency_us: Count
+
+
+class InspectionFailed(Record):
+    """An attempt that came to no decision. It never passes a part."""
+
+    schema_name: ClassVar[str] = "inspection-failed/1"
+
+    station: Name
+    station_seq: Count
+    trigger: Count | None = None
+    part: Part
+    image: Image
+    source: Text
+    model: ModelRef
+    failure_code: Name
+    failure: Text
+
+
+class Runtime(Record):
+    """The environment behind the `runtime` digest of later inspections: versions, device, threads, batch shape."""
+
+    schema_name: ClassVar[str] = "runtime/1"
+
+    digest: Digest
+    environment: dict[Name, JsonValue]
+
+
+class DatasetSnapshot(Record):
+    schema_name: ClassVar[str] = "dataset-snapshot/1"
+
+    name: Name
+    digest: Digest
+    images: Count
+    counts: dict[Name, JsonValue]
+    made_by: Name
+
+
+class ModelVersion(Record):
+    schema_name: ClassVar[str] = "model-version/1"
+
+    model: ModelRef
+    weights_sha256: Digest
+    architecture: Text
+    parameters: Count
+    layer: Name
+    classes: list[Name]
+    operating_point: OperatingPoint | None
+    snapshot_name: Name | None
+    snapshot_digest: Digest | None
+    training: dict[Name, JsonValue]
+    evaluation: dict[Name, JsonValue]
+    made_by: Name
+
+
+class ModelEvent(Record):
+    """A step in the life of a version: approve, activate, retire."""
+
+    schema_name: ClassVar[str] = "model-event/1"
+
+    model: ModelRef
+    action: Literal["approve", "activate", "retire"]
+    actor: Name
+    reason: Text
+
+
+class ModelRefused(Record):
+    """Stored model bytes did not have their digest; no inspection was made with them."""
+
+    schema_name: ClassVar[str] = "model-refused/1"
+
+    model: ModelRef
+    file: Name
+    expected: Digest
+    found: Digest
+    actor: Name
+
+
+class Review(Record):
+    """What a person found the part to be. Appended, never edited: a later review of the same part speaks for it."""
+
+    schema_name: ClassVar[str] = "review/1"
+
+    inspection_id: Id
+    inspection_leaf: Digest
+    truth: Truth
+    defect_type: Name | None
+    reviewer: Name
+    source: Literal["human", "simulated"]
+    note: Text
+
+
+class ReportIssued(Record):
+    """A report left the house; its digest tells a genuine copy from another."""
+
+    schema_name: ClassVar[str] = "report/1"
+
+    kind: Literal["audit", "decision"]
+    sha256: Digest
+    scope: dict[Name, JsonValue]
+    issued_by: Name
+
+
+SCHEMAS: dict[str, type[Record]] = {
+    record.schema_name: record
+    for record in (
+        Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record as it stands in the journal: `Entry.parse(e.data) == e`."""
+
+    record: Record
+    recorded_at: str
+    data: bytes
+
+    @classmethod
+    def seal(cls, record: Record, recorded_at: str) -> "Entry":
+        fields = record.model_dump(mode="json")
+        return cls(
+            record, recorded_at, canonical.dumps({**fields, "schema": record.schema_name, "recorded_at": recorded_at})
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Entry":
+        """Read an entry's bytes.
+
+        Raises:
+            RecordError: not canonical, of a schema this release does not know, or not a valid record of it.
+        """
+        fields = canonical.loads(data)
+        if not isinstance(fields, dict):
+            raise RecordError("A journal entry is a JSON object.")
+        schema, recorded_at = fields.pop("schema", None), fields.pop("recorded_at", None)
+        record_type = SCHEMAS.get(schema) if isinstance(schema, str) else None
+        if record_type is None:
+            raise RecordError(f"The record schema {schema!r} is not known to this release; verify with a newer one.")
+        if not isinstance(recorded_at, str):
+            raise RecordError("The entry does not say when it was recorded.")
+        return cls(validated(record_type, fields), recorded_at, data)
+
+
+def validated(record_type: type[Record], fields: dict[str, Any]) -> Record:
+    try:
+        return record_type.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"Not a valid {record_type.schema_name} record: {where}: {first['msg']}.") from error

@@ -1,0 +1,224 @@
+"""Model versions in the ledger: registered, approved by somebody else, activated, retired. Nothing is ever edited."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, text
+from sqlmodel import Session
+
+from traceai.db.connection import Database
+from traceai.db.tables import ModelEvent, ModelVersion
+from traceai.errors import ForbiddenError, InputError, ModelNotFoundError, ModelStateError, ModelTamperedError
+from traceai.images.blobs import BlobStore
+from traceai.inspection.history import model_events
+from traceai.ledger import canonical, log, records
+from traceai.ledger.records import ModelRef, validated
+
+if TYPE_CHECKING:  # torch takes seconds to import, and whoever only lists versions needs none
+    from traceai.models.artifact import LoadedModel, Manifest
+
+# Serialises the choice of version numbers; "mode" in ASCII.
+VERSIONS_LOCK = 0x6D6F6465
+
+
+def register(
+    session: Session,
+    blobs: BlobStore,
+    manifest: "Manifest",
+    weights: bytes,
+    *,
+    parameters: int,
+    snapshot_name: str | None,
+    evaluation: Mapping[str, Any],
+    made_by: str,
+) -> ModelVersion:
+    """Store a trained model and enter it as the next version of its name.
+
+    The files go into the content-addressed store first: a crash leaves files without a version, never a version
+    without files.
+    """
+    digest = blobs.put(manifest.to_bytes())
+    blobs.put(weights)
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": VERSIONS_LOCK})
+    last = session.execute(
+        select(func.max(ModelVersion.version)).where(ModelVersion.name == manifest.name)  # type: ignore[arg-type]
+    ).scalar_one()
+    point = manifest.operating_point
+    record = validated(
+        records.ModelVersion,
+        {
+            "model": {"name": manifest.name, "version": (last or 0) + 1, "digest": digest},
+            "weights_sha256": manifest.weights_sha256,
+            "architecture": canonical.dumps(manifest.architecture.model_dump(mode="json")).decode(),
+            "parameters": parameters,
+            "layer": manifest.layer,
+            "classes": list(manifest.classes),
+            "operating_point": point and {"pass_below": point.pass_below, "reject_at": point.reject_at},
+            "snapshot_name": snapshot_name,
+            "snapshot_digest": manifest.training.snapshot if manifest.training else None,
+            "training": manifest.training.model_dump(mode="json") if manifest.training else {},
+            "evaluation": dict(evaluation),
+            "made_by": made_by,
+        },
+    )
+    receipt = log.append(session, [record])[0]
+    version: ModelVersion = session.execute(
+        select(ModelVersion).where(ModelVersion.journal_index == receipt.index)  # type: ignore[arg-type]
+    ).scalar_one()
+    return version
+
+
+def versions(session: Session, name: str | None = None) -> Sequence[ModelVersion]:
+    """All versions, or those of one name, oldest first."""
+    query = select(ModelVersion).order_by(ModelVersion.name, ModelVersion.version)  # type: ignore[arg-type]
+    if name is not None:
+        query = query.where(ModelVersion.name == name)  # type: ignore[arg-type]
+    return session.execute(query).scalars().all()
+
+
+def find(session: Session, reference: str) -> ModelVersion:
+    """The version that `NAME@V` names, or of `NAME` the active one.
+
+    Raises:
+        ModelNotFoundError: no such name or version.
+        ModelStateError: `NAME` alone, and none of its versions is active.
+    """
+    name, at, number = reference.rpartition("@")
+    if not at:
+        name, number = reference, ""
+    known = versions(session, name)
+    if not known:
+        raise ModelNotFoundError(f"There is no model {name}; `traceai model list` shows those there are.")
+    if not at:
+        version = active(session, name)
+        if version is None:
+            raise ModelStateError(
+                f"No version of {name} is active; activate one with `traceai model activate {name}@{known[-1].version}` "
+                f"or name it as {name}@{known[-1].version}."
+            )
+        return version
+    for row in known:
+        if str(row.version) == number:
+            return row
+    raise ModelNotFoundError(
+        f"There is no version {number} of {name}; it has {', '.join(str(v.version) for v in known)}."
+    )
+
+
+def active(session: Session, name: str) -> ModelVersion | None:
+    """The version activated last, unless it was retired since."""
+    query = (
+        select(ModelEvent)
+        .where(ModelEvent.model_name == name, ModelEvent.action == "activate")  # type: ignore[arg-type]
+        .order_by(ModelEvent.journal_index.desc())  # type: ignore[attr-defined]
+        .limit(1)
+    )
+    event = session.execute(query).scalar_one_or_none()
+    if event is None or state(session, name, event.model_version) != "active":
+        return None
+    return find(session, f"{name}@{event.model_version}")
+
+
+def state(session: Session, name: str, version: int) -> str:
+    """registered, approved, active, replaced (another version was activated after it) or retired."""
+    actions = {event.action: event for event in model_events(session, name, version)}
+    if "retire" in actions:
+        return "retired"
+    if "activate" in actions:
+        later = session.execute(
+            select(func.count())
+            .select_from(ModelEvent)
+            .where(
+                ModelEvent.model_name == name,  # type: ignore[arg-type]
+                ModelEvent.action == "activate",  # type: ignore[arg-type]
+                ModelEvent.journal_index > actions["activate"].journal_index,  # type: ignore[arg-type]
+            )
+        ).scalar_one()
+        return "replaced" if later else "active"
+    return "approved" if "approve" in actions else "registered"
+
+
+def approve(session: Session, row: ModelVersion, *, actor: str, reason: str) -> None:
+    """Raises:
+    ForbiddenError: whoever made a version cannot sign for it.
+    ModelStateError: it is retired, or approved already.
+    """
+    if actor == row.made_by:
+        raise ForbiddenError(
+            f"{actor} made {row.name}@{row.version} and cannot approve it; ask a second person (--as NAME)."
+        )
+    current = state(session, row.name, row.version)
+    if current != "registered":
+        raise ModelStateError(f"{row.name}@{row.version} is {current}; only a registered version is approved.")
+    if not reason.strip():
+        raise InputError("An approval needs a reason; say in a sentence what it rests on.")
+    _event(session, row, "approve", actor, reason)
+
+
+def activate(session: Session, row: ModelVersion, *, actor: str, reason: str = "") -> None:
+    """Make it the version that its name stands for.
+
+    Raises:
+        ModelStateError: it was never approved, is retired, or is active already.
+    """
+    current = state(session, row.name, row.version)
+    if current not in {"approved", "replaced"}:
+        advice = (
+            "approve it first"
+            if current == "registered"
+            else "there is nothing to do"
+            if current == "active"
+            else "train another"
+        )
+        raise ModelStateError(f"{row.name}@{row.version} is {current} and cannot be activated; {advice}.")
+    _event(session, row, "activate", actor, reason)
+
+
+def retire(session: Session, row: ModelVersion, *, actor: str, reason: str) -> None:
+    """Raises:
+    ModelStateError: it is retired already.
+    """
+    if state(session, row.name, row.version) == "retired":
+        raise ModelStateError(f"{row.name}@{row.version} is retired already.")
+    _event(session, row, "retire", actor, reason)
+
+
+def load(database: Database, blobs: BlobStore, row: ModelVersion, *, actor: str) -> "LoadedModel":
+    """The network of a version, every byte checked against its digest. A refusal is recorded before it is raised.
+
+    Raises:
+        ModelTamperedError: manifest or weights are not what was registered.
+        ModelStateError: the version is retired.
+        BlobMissingError: a file is gone.
+    """
+    from traceai.models import artifact  # noqa: PLC0415  # see above
+
+    with database.session() as session:
+        if state(session, row.name, row.version) == "retired":
+            raise ModelStateError(f"{row.name}@{row.version} is retired; choose another version.")
+    try:
+        return artifact.load(row.digest.hex(), blobs)
+    except ModelTamperedError as error:
+        refusal = records.ModelRefused(
+            model=ModelRef(name=row.name, version=row.version, digest=row.digest.hex()),
+            file=str(error.details["file"]),
+            expected=str(error.details["recorded"]),
+            found=str(error.details["found"]),
+            actor=actor,
+        )
+        with database.session() as session:
+            log.append(session, [refusal])
+        raise
+
+
+def _event(session: Session, row: ModelVersion, action: str, actor: str, reason: str) -> None:
+    record = validated(
+        records.ModelEvent,
+        {
+            "model": {"name": row.name, "version": row.version, "digest": row.digest.hex()},
+            "action": action,
+            "actor": actor,
+            "reason": reason,
+        },
+    )
+    log.append(session, [record])

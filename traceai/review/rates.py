@@ -1,0 +1,140 @@
+"""From the tables to `traceai.stats.rates`: count decisions and their verified truth, by verdict and audit probability."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Table, and_, case, cast, func, select
+from sqlmodel import Session
+
+from traceai.db import tables
+from traceai.errors import InputError
+from traceai.inspection.history import Filter
+from traceai.review.verdicts import latest
+from traceai.stats.rates import Cell, Rates, estimate_rates
+
+_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_c = _inspection.c
+
+GROUPS: Mapping[str, str] = {
+    "station": "station",
+    "model": "model_name",
+    "version": "model_version",
+    "product": "product",
+    "lot": "lot",
+    "day": "day",
+}
+
+
+@dataclass(frozen=True)
+class TypeAgreement:
+    """How often a reviewed part's defect type is the one the model named, over reviews that name a type."""
+
+    defect_type: str
+    agreed: int
+    reviewed: int
+
+
+@dataclass(frozen=True)
+class RatesReport:
+    """The rates of one group of decisions, and what has to stand beside them.
+
+    failed: attempts that came to no decision. simulated: how many of the reviews were not made by a person.
+    """
+
+    group: str | None
+    rates: Rates
+    decisions: int
+    failed: int
+    reviewed: int
+    simulated: int
+    types: tuple[TypeAgreement, ...]
+
+
+def rates(session: Session, wanted: Filter, *, by: str | None = None, confidence: float = 0.95) -> list[RatesReport]:
+    """Rates over the decisions that `wanted` selects, one report a group of `by` (see `GROUPS`), in its order.
+
+    Only reviews of parts that were drawn for audit enter an estimate; the last review of a part counts.
+
+    Raises:
+        InputError: `by` is no group, or the confidence is outside (0, 1).
+    """
+    if by is not None and by not in GROUPS:
+        raise InputError(f"Rates cannot be grouped by {by}; choose one of {', '.join(GROUPS)}.")
+    if by is None:
+        group: ColumnElement[Any] = cast(None, _c.station.type)
+    elif by == "day":
+        group = func.to_char(_c.occurred_at, "YYYY-MM-DD")
+    else:
+        group = cast(_c[GROUPS[by]], _c.station.type)
+    review = latest()
+    good, defective = review.c.truth == "good", review.c.truth == "defective"
+    count = func.count
+    query = (
+        select(
+            group.label("group"),
+            _c.verdict,
+            _c.audit_probability,
+            count().label("decisions"),
+            count(case((and_(_c.audit_drawn, good), 1))).label("verified_good"),
+            count(case((and_(_c.audit_drawn, defective), 1))).label("verified_defective"),
+            count(case((and_(~_c.audit_drawn, good), 1))).label("targeted_good"),
+            count(case((and_(~_c.audit_drawn, defective), 1))).label("targeted_defective"),
+            count(review.c.id).label("reviewed"),
+            count(case((review.c.source == "simulated", 1))).label("simulated"),
+        )
+        .select_from(_inspection.outerjoin(review, review.c.inspection_id == _c.id))
+        .where(*wanted.conditions())
+        .group_by("group", _c.verdict, _c.audit_probability)
+        .order_by("group")
+    )
+    groups: dict[str | None, list[Row[Any]]] = {}
+    for row in session.execute(query).all():
+        groups.setdefault(row.group, []).append(row)
+    types = _types(session, wanted, group)
+    return [_report(name, rows, types.get(name, ()), confidence) for name, rows in (groups or {None: []}).items()]
+
+
+def _report(name: str | None, rows: list[Row[Any]], types: tuple[TypeAgreement, ...], confidence: float) -> RatesReport:
+    decided = [row for row in rows if row.verdict is not None]
+    cells = [
+        Cell(
+            verdict=row.verdict,
+            probability=row.audit_probability,
+            decisions=row.decisions,
+            verified_good=row.verified_good,
+            verified_defective=row.verified_defective,
+            targeted_good=row.targeted_good,
+            targeted_defective=row.targeted_defective,
+        )
+        for row in decided
+    ]
+    return RatesReport(
+        group=name,
+        rates=estimate_rates(cells, confidence),
+        decisions=sum(row.decisions for row in decided),
+        failed=sum(row.decisions for row in rows if row.verdict is None),
+        reviewed=sum(row.reviewed for row in rows),
+        simulated=sum(row.simulated for row in rows),
+        types=types,
+    )
+
+
+def _types(session: Session, wanted: Filter, group: ColumnElement[Any]) -> dict[str | None, tuple[TypeAgreement, ...]]:
+    review = latest()
+    query = (
+        select(
+            group.label("group"),
+            review.c.defect_type,
+            func.count(case((_c.explanation_target == review.c.defect_type, 1))).label("agreed"),
+            func.count().label("reviewed"),
+        )
+        .select_from(_inspection.join(review, review.c.inspection_id == _c.id))
+        .where(*wanted.conditions(), review.c.defect_type.is_not(None))
+        .group_by("group", review.c.defect_type)
+        .order_by("group", review.c.defect_type)
+    )
+    found: dict[str | None, list[TypeAgreement]] = {}
+    for row in session.execute(query).all():
+        found.setdefault(row.group, []).append(TypeAgreement(row.defect_type, row.agreed, row.reviewed))
+    return {name: tuple(agreements) for name, agreements in found.items()}
