@@ -200,13 +200,17 @@ class EmbeddedServer:
         if os.geteuid() != 0 or all(f.stat().st_mode & 0o001 for f in (installed / "bin", *installed.parents)):
             return installed / "bin"
         copy = self.folder / "server"
+        package = installed.parent
         if not copy.exists():
             self._own(self.folder)
             unfinished = self.folder / "server.new"
             shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(installed, unfinished, symlinks=True)
+            # The wheel's shared libraries lie beside its package, and the binaries look for them at that distance.
+            libraries = package.parent / f"{package.name}.libs"
+            for source in (installed, *([libraries] if libraries.exists() else [])):
+                shutil.copytree(source, unfinished / source.relative_to(package.parent), symlinks=True)
             unfinished.rename(copy)
-        return copy / "bin"
+        return copy / package.name / installed.name / "bin"
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         account = system_account() if os.geteuid() == 0 else None

@@ -164,6 +164,7 @@ class DatasetSnapshot(SQLModel, table=True):
     occurred_at: datetime = Field(sa_type=UTC_TIME)
     name: str
     digest: bytes = Field(sa_type=LargeBinary)
+    listing: bytes = Field(sa_type=LargeBinary)
     images: int = Field(sa_type=BigInteger)
     counts: dict[str, Any] = Field(sa_type=JSONB)
     made_by: str
@@ -269,7 +270,7 @@ class HeatMap(SQLModel, table=True):
 
 
 class DatasetImage(SQLModel, table=True):
-    """One image of a snapshot. The snapshot's digest, in its entry, covers them all."""
+    """One image of a snapshot. The listing that the snapshot's entry names by digest says the same of each."""
 
     __tablename__ = "dataset_image"
     __table_args__ = (

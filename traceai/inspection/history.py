@@ -148,20 +148,7 @@ class Dossier:
 def dossier(session: Session, row: Inspection) -> Dossier:
     journal = session.get_one(Journal, row.journal_index)
     grid = session.get(HeatMap, row.id)
-    model = session.execute(
-        select(ModelVersion).where(
-            ModelVersion.name == row.model_name,  # type: ignore[arg-type]  # a column expression
-            ModelVersion.version == row.model_version,  # type: ignore[arg-type]
-        )
-    ).scalar_one_or_none()
-    snapshot = None
-    if model is not None and model.snapshot_digest is not None:
-        snapshot = session.execute(
-            select(DatasetSnapshot).where(
-                DatasetSnapshot.name == model.snapshot_name,  # type: ignore[arg-type]
-                DatasetSnapshot.digest == model.snapshot_digest,  # type: ignore[arg-type]
-            )
-        ).scalar_one_or_none()
+    model, snapshot = model_and_snapshot(session, row.model_name, row.model_version)
     return Dossier(
         row=row,
         entry=Entry.parse(journal.entry),
@@ -177,6 +164,27 @@ def dossier(session: Session, row: Inspection) -> Dossier:
         .scalars()
         .all(),
     )
+
+
+def model_and_snapshot(
+    session: Session, name: str, version: int
+) -> tuple[ModelVersion | None, DatasetSnapshot | None]:
+    """A version and the data it was trained on, where they are on record."""
+    model = session.execute(
+        select(ModelVersion).where(
+            ModelVersion.name == name,  # type: ignore[arg-type]  # a column expression
+            ModelVersion.version == version,  # type: ignore[arg-type]
+        )
+    ).scalar_one_or_none()
+    if model is None or model.snapshot_digest is None:
+        return model, None
+    snapshot = session.execute(
+        select(DatasetSnapshot).where(
+            DatasetSnapshot.name == model.snapshot_name,  # type: ignore[arg-type]
+            DatasetSnapshot.digest == model.snapshot_digest,  # type: ignore[arg-type]
+        )
+    ).scalar_one_or_none()
+    return model, snapshot
 
 
 def model_events(session: Session, name: str, version: int) -> Sequence[ModelEvent]:

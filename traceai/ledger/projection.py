@@ -119,6 +119,7 @@ def _snapshot(record: records.DatasetSnapshot) -> Columns:
     return {
         "name": record.name,
         "digest": _hex(record.digest),
+        "listing": _hex(record.listing),
         "images": record.images,
         "counts": dict(record.counts),
         "made_by": record.made_by,

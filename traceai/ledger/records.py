@@ -165,10 +165,13 @@ class Runtime(Record):
 
 
 class DatasetSnapshot(Record):
+    """A data set as it was imported. `listing` is the digest of the stored list of its images, every column of it."""
+
     schema_name: ClassVar[str] = "dataset-snapshot/1"
 
     name: Name
     digest: Digest
+    listing: Digest
     images: Count
     counts: dict[Name, JsonValue]
     made_by: Name

@@ -5,7 +5,7 @@ journal index, table, row and column.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from traceai.db import tables
 from traceai.errors import BlobMissingError, BlobTamperedError, RecordError
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import identify
+from traceai.ledger import canonical
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.projection import project, readable
 from traceai.ledger.records import Entry, Inspection
@@ -213,7 +214,7 @@ class _Verification:
     def _blob(self, index: int, columns: dict[str, Any]) -> None:
         if self.blobs is None:
             return
-        for column in ("image_sha256", "weights_sha256"):
+        for column in ("image_sha256", "weights_sha256", "listing"):
             digest = columns.get(column)
             if digest is None or digest.hex() in self.seen_blobs:
                 continue
@@ -257,8 +258,6 @@ class _Verification:
                 )
 
     def _snapshots(self) -> None:
-        from traceai.data.store import stored_digest  # noqa: PLC0415  # data.store appends to this room's log
-
         snapshot, image = tables.DatasetSnapshot.__table__, tables.DatasetImage.__table__  # type: ignore[attr-defined]
         for row in self.connection.execute(select(snapshot)).mappings():
             self.snapshots.checked += 1
@@ -267,8 +266,49 @@ class _Verification:
                 self.snapshots.fail(
                     f"dataset {row['name']}: {row['images']} images were recorded, {len(images)} are listed"
                 )
-            elif stored_digest(images) != row["digest"].hex():
-                self.snapshots.fail(f"dataset {row['name']}: the listed images do not have the recorded digest")
+                continue
+            listing = listing_of(images)
+            if identify(listing) != row["listing"].hex():
+                self.snapshots.fail(f"dataset {row['name']}: the listed images are not those that were recorded")
+                self._locate(row, listing)
+        self._orphans(snapshot, image)
+    def _locate(self, snapshot: Any, listing: bytes) -> None:
+        """Name the altered images, where the stored listing is at hand to compare with."""
+        if self.blobs is None:
+            return
+        try:
+            recorded = canonical.loads(self.blobs.get(snapshot["listing"].hex()))
+        except (BlobMissingError, BlobTamperedError) as error:
+            self.snapshots.fail(f"dataset {snapshot['name']}: {error.message}")
+            return
+        then = {image["path"]: image for image in recorded}
+        now = {image["path"]: image for image in canonical.loads(listing)}
+        for path in sorted(then.keys() | now.keys()):
+            if path not in now or path not in then:
+                stands = "is missing" if path not in now else "was not recorded"
+                self.snapshots.fail(f"table dataset_image, dataset {snapshot['name']}, {path}: the row {stands}")
+                continue
+            for column, value in then[path].items():
+                if now[path][column] != value:
+                    self.snapshots.fail(
+                        f"table dataset_image, dataset {snapshot['name']}, {path}, column {column}: "
+                        f"{now[path][column]} stands, {value} was recorded"
+                    )
+
+    def _orphans(self, snapshot: Any, image: Any) -> None:
         orphans = select(func.count()).select_from(image).where(image.c.snapshot_id.not_in(select(snapshot.c.id)))
         if count := self.connection.execute(orphans).scalar_one():
             self.snapshots.fail(f"table dataset_image: {count} images belong to no snapshot")
+
+
+def listing_of(images: Iterable[Mapping[str, Any]]) -> bytes:
+    """The canonical list of a snapshot's images, by path: every column but `snapshot_id`, digests in hex."""
+    rows = [
+        {
+            column: value.hex() if isinstance(value, bytes) else value
+            for column, value in image.items()
+            if column != "snapshot_id"
+        }
+        for image in images
+    ]
+    return canonical.dumps(sorted(rows, key=lambda row: str(row["path"])))

@@ -1,0 +1,74 @@
+"""`traceai report`: PDFs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from traceai.cli.filters import FromOption, LotOption, ModelOption, ProductOption, StationOption, ToOption, filter_of
+from traceai.cli.terminal import ActorOption, actor_or_operator, console, opened
+from traceai.inspection.history import Filter
+from traceai.sdk import Trace
+
+app = typer.Typer(no_args_is_help=True)
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Where to write the PDF.")]
+ForOption = Annotated[str, typer.Option("--for", help="Whom the report is made for; printed on it.")]
+
+
+@app.command()
+def audit(
+    out: OutOption,
+    since: FromOption = None,
+    until: ToOption = None,
+    station: StationOption = None,
+    model: ModelOption = None,
+    lot: LotOption = None,
+    product: ProductOption = None,
+    produced_for: ForOption = "",
+    title: Annotated[str, typer.Option(help="Title of the report.")] = "Inspection audit report",
+    actor: ActorOption = None,
+) -> None:
+    """Report on a period, a lot, a station or a model: decisions, rates, lineage, verified errors, ledger."""
+    wanted = filter_of(None, lot, product, station, model, None, since, until)
+    with opened() as trace:
+        digest = write_audit(trace, wanted, out, actor_or_operator(actor), title, produced_for)
+    told(out, digest)
+
+
+@app.command()
+def decision(
+    reference: Annotated[str, typer.Argument(metavar="ID", help="The decision's id, or its ledger index.")],
+    out: OutOption,
+    produced_for: ForOption = "",
+    actor: ActorOption = None,
+) -> None:
+    """Report on one decision: image, heat map, hashes, model version and lineage, reviews."""
+    with opened() as trace:
+        digest = write_decision(trace, reference, out, actor_or_operator(actor), produced_for)
+    told(out, digest)
+
+
+def write_audit(trace: Trace, wanted: Filter, out: Path, actor: str, title: str, produced_for: str = "") -> str:
+    """Write the PDF, enter its digest in the ledger, return the digest."""
+    from traceai_reports import audit_report, evidence  # noqa: PLC0415  # reportlab takes a while to import
+
+    about = evidence.issue(actor, produced_for)
+    digest = audit_report(evidence.audit(trace, wanted, about, title), out)
+    evidence.record_issue(trace, "audit", digest, wanted.describe(), about)
+    return digest
+
+
+def write_decision(trace: Trace, reference: str, out: Path, actor: str, produced_for: str = "") -> str:
+    """Write the PDF, enter its digest in the ledger, return the digest."""
+    from traceai_reports import decision_report, evidence  # noqa: PLC0415
+
+    about = evidence.issue(actor, produced_for)
+    found = evidence.decision(trace, reference, about)
+    digest = decision_report(found, out)
+    evidence.record_issue(trace, "decision", digest, {"inspection_id": found.id}, about)
+    return digest
+
+
+def told(out: Path, digest: str) -> None:
+    console.print(f"{out}", markup=False, soft_wrap=True)
+    console.print(f"sha256 {digest} is entered in the ledger.", style="dim", soft_wrap=True)
