@@ -74,8 +74,8 @@ def synth(
     defect_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of defective parts.")] = 0.3,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 256,
     lighting: Annotated[float, typer.Option(help="Relative brightness of the light.")] = 1.0,
-    light_angle: Annotated[float, typer.Option(help="Where the light comes from, in degrees.")] = 45.0,
-    camera_angle: Annotated[float, typer.Option(help="Tilt of the camera, in degrees; 0 looks straight down.")] = 0.0,
+    light_angle: Annotated[float, typer.Option(help="Where the light comes from, in degrees.")] = 125.0,
+    camera_angle: Annotated[float, typer.Option(help="Tilt of the camera, in degrees; 0 looks straight down.")] = 8.0,
     noise: Annotated[float, typer.Option(help="Relative noise of the sensor.")] = 1.0,
 ) -> None:
     """Draw machined parts with known defects and exact masks."""

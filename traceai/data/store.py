@@ -1,15 +1,15 @@
 """Snapshots in the ledger. Images and masks go into the content-addressed store, so training needs the folder no more."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import insert, select
 from sqlmodel import Session
 
-from traceai.data.snapshot import Snapshot, SnapshotItem
+from traceai.data.snapshot import Snapshot, SnapshotItem, digest
 from traceai.db.tables import DatasetImage, DatasetSnapshot
-from traceai.errors import DatasetChangedError, DatasetMissingError
+from traceai.errors import BlobMissingError, BlobTamperedError, DatasetChangedError, DatasetMissingError
 from traceai.images.blobs import BlobStore
 from traceai.ledger import log, records
 from traceai.ledger.records import validated
@@ -94,6 +94,33 @@ def items(session: Session, row: DatasetSnapshot) -> tuple[SnapshotItem, ...]:
         )
         for image in rows
     )
+
+
+def snapshot(session: Session, blobs: BlobStore, row: DatasetSnapshot) -> Snapshot:
+    """A snapshot as training reads it, its files from the store.
+
+    Raises:
+        DatasetChangedError: the tables no longer list what was recorded.
+    """
+    found = items(session, row)
+    if digest(found) != row.digest.hex():
+        raise DatasetChangedError(
+            f"The images listed for {row.name} are not those of its digest; run `traceai ledger verify` to see what changed."
+        )
+    return Snapshot(row.name, StoredFiles(blobs), found, row.digest.hex(), (), ())
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """The files of a snapshot, by their digest; see `snapshot.Files`."""
+
+    blobs: BlobStore
+
+    def read(self, path: str, sha256: str) -> bytes:
+        try:
+            return self.blobs.get(sha256)
+        except (BlobMissingError, BlobTamperedError) as error:
+            raise DatasetChangedError(f"{path} can no longer be read as it was imported: {error.message}", path=path) from error
 
 
 def _row(item: SnapshotItem) -> dict[str, Any]:

@@ -93,9 +93,12 @@ class BlobStore:
             ) from error
         except OSError as error:
             raise self._unreadable(error) from error
-        if hashlib.sha256(data).hexdigest() != digest:
+        found = hashlib.sha256(data).hexdigest()
+        if found != digest:
             raise BlobTamperedError(
-                f"The bytes stored as {path} in {self.url} do not have that digest; treat the store as tampered with."
+                f"The bytes stored as {path} in {self.url} do not have that digest; treat the store as tampered with.",
+                recorded=digest,
+                found=found,
             )
         return data
 

@@ -87,7 +87,7 @@ class _Verification:
         self.sequence = Fact("stations", "every station's decisions are numbered without a gap")
         self.stored = Fact("blobs", "every recorded image and model file is stored, byte for byte")
         self.last_seq: Counter[str] = Counter()
-        self.seen_blobs: set[str] = set()
+        self.seen_blobs: set[bytes] = set()
 
     def run(self) -> Outcome:
         head = self.connection.execute(select(tables.LedgerHead.__table__)).mappings().one_or_none()
@@ -212,18 +212,21 @@ class _Verification:
         self.last_seq[station] = seq
 
     def _blob(self, index: int, columns: dict[str, Any]) -> None:
-        if self.blobs is None:
-            return
         for column in ("image_sha256", "weights_sha256", "listing"):
-            digest = columns.get(column)
-            if digest is None or digest.hex() in self.seen_blobs:
-                continue
-            self.seen_blobs.add(digest.hex())
-            self.stored.checked += 1
-            try:
-                self.blobs.get(digest.hex())
-            except (BlobMissingError, BlobTamperedError) as error:
-                self.stored.fail(f"journal index {index}, {column}: {error.message}")
+            self._stored(f"journal index {index}, {column}", columns.get(column))
+        # Only a model version has a manifest of its own; the other digests are of rows and environments.
+        if "weights_sha256" in columns:
+            self._stored(f"journal index {index}, digest", columns["digest"])
+
+    def _stored(self, where: str, digest: bytes | None) -> None:
+        if self.blobs is None or digest is None or digest in self.seen_blobs:
+            return
+        self.seen_blobs.add(digest)
+        self.stored.checked += 1
+        try:
+            self.blobs.get(digest.hex())
+        except (BlobMissingError, BlobTamperedError) as error:
+            self.stored.fail(f"{where}: {error.message}")
 
     def _tree(self, head: Any, frontier: Frontier, end: int) -> None:
         self.tree.checked = 1
@@ -266,11 +269,13 @@ class _Verification:
                 self.snapshots.fail(
                     f"dataset {row['name']}: {row['images']} images were recorded, {len(images)} are listed"
                 )
-                continue
             listing = listing_of(images)
             if identify(listing) != row["listing"].hex():
                 self.snapshots.fail(f"dataset {row['name']}: the listed images are not those that were recorded")
                 self._locate(row, listing)
+            for listed in images:
+                for column in ("sha256", "mask_sha256"):
+                    self._stored(f"dataset {row['name']}, {listed['path']}, {column}", listed[column])
         self._orphans(snapshot, image)
     def _locate(self, snapshot: Any, listing: bytes) -> None:
         """Name the altered images, where the stored listing is at hand to compare with."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sqlalchemy import Subquery, Table, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import Session
 
 from traceai.db import tables
@@ -95,7 +96,7 @@ def latest() -> Subquery:
     """A subquery with the last review of every reviewed inspection."""
     return (
         select(_review)
-        .distinct(_review.c.inspection_id)
+        .ext(distinct_on(_review.c.inspection_id))
         .order_by(_review.c.inspection_id, _review.c.journal_index.desc())
         .subquery("latest_review")
     )

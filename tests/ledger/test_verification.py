@@ -1,0 +1,278 @@
+"""Every way to falsify a finished ledger with SQL, and the place that verification names."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.dialects import postgresql
+
+from tests.ledger.test_log import refusal
+from traceai.data import store
+from traceai.data.snapshot import take
+from traceai.db.tables import EVIDENCE
+from traceai.inspection import history
+from traceai.ledger import log, records, verification
+from traceai.ledger.merkle import leaf_hash
+from traceai.ledger.verification import Outcome
+from traceai.review import verdicts
+from traceai.sdk import Trace
+
+REPORT = records.ReportIssued(kind="audit", sha256="2" * 64, scope={"lot": "L1"}, issued_by="erin")
+Sql = Callable[..., list[tuple]]
+
+
+@pytest.fixture
+def ledger(trace: Trace, tiny: str, images: Sequence[Path], tmp_path: Path) -> Trace:
+    """Ten decisions, one of them a failure, two reviews, and one of every other record."""
+    trace.add_station("press-4", audit_pass_probability=1.0)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(images[0].read_bytes()[:60])
+    inspector = trace.inspector(tiny, "press-4")
+    decisions = list(inspector.inspect_many([*images[:6], broken, *images[6:9]], batch=4))
+    with trace.database.session() as session:
+        for decision, truth in ((decisions[0], "good"), (decisions[1], "defective")):
+            verdicts.add(session, history.find(session, decision.id), truth=truth, reviewer="ruth")
+        log.append(session, [refusal(), REPORT])
+    folder = tmp_path / "data"
+    for number, path in enumerate(images):
+        (folder / ("good" if number % 2 else "dent")).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / ("good" if number % 2 else "dent"))
+    with trace.database.session() as session:
+        store.save(session, trace.blobs, take(folder, "plates"), made_by="erin")
+    return trace
+
+
+def verify(trace: Trace) -> Outcome:
+    return verification.verify(trace.database.engine, trace.blobs)
+
+
+def findings(trace: Trace) -> str:
+    outcome = verify(trace)
+    assert not outcome.holds
+    return "\n".join(f"{fact.name}: {finding}" for fact in outcome.facts for finding in fact.findings)
+
+
+def test_an_untouched_ledger_verifies_and_everything_was_looked_at(ledger: Trace) -> None:
+    outcome = verify(ledger)
+    assert outcome.holds
+    assert {fact.name: fact.checked for fact in outcome.facts} == {
+        "entries": outcome.size,
+        "leaf hashes": outcome.size,
+        "tree": 1,
+        "tables": outcome.size,
+        "heat maps": 9,
+        "datasets": 1,
+        "stations": 10,
+        "blobs": 16,
+    }
+
+
+def test_an_empty_ledger_verifies(trace: Trace) -> None:
+    assert verify(trace).holds
+
+
+@pytest.mark.parametrize("position", [0, 1, 57, -1])
+def test_one_byte_of_an_entry(ledger: Trace, sql: Sql, position: int) -> None:
+    (entry,) = sql('SELECT entry FROM journal WHERE "index" = 5')[0]
+    altered = bytearray(entry)
+    altered[position] ^= 1
+    sql('UPDATE journal SET entry = %s WHERE "index" = 5', bytes(altered))
+    assert "leaf hashes: journal index 5: the entry's bytes do not have the stored leaf hash" in findings(ledger)
+
+
+def test_an_entry_rewritten_together_with_its_leaf_hash_and_its_row(ledger: Trace, sql: Sql) -> None:
+    (index, entry) = sql("""SELECT "index", entry FROM journal WHERE entry::text LIKE '%%' AND schema = 'review/1' LIMIT 1""")[0]
+    altered = entry.replace(b'"truth":"good"', b'"truth":"defective"')
+    assert altered != entry
+    sql('UPDATE journal SET entry = %s, leaf_hash = %s WHERE "index" = %s', altered, leaf_hash(altered), index)
+    sql("UPDATE review SET truth = 'defective' WHERE journal_index = %s", index)
+    assert "tree: the stored root is" in findings(ledger)
+
+
+COLUMNS = [
+    (str(table.__tablename__), column.name)
+    for table in EVIDENCE
+    for column in table.__table__.columns
+    if column.name != "journal_index"
+]
+VALUES = {
+    "UUID": "gen_random_uuid()",
+    "BYTEA": "sha256('other')",
+    "BIGINT": "COALESCE({0}, 0) + 1000",
+    "INTEGER": "COALESCE({0}, 0) + 1000",
+    "FLOAT": "COALESCE({0}, 0) * 0.5 + 0.25",
+    "BOOLEAN": "NOT COALESCE({0}, false)",
+    "JSONB": """'{{"other": "1"}}'""",
+    "TIMESTAMP WITH TIME ZONE": "{0} + interval '1 microsecond'",
+    "VARCHAR": "COALESCE({0}, '') || 'x'",
+}
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_one_column_of_one_row(ledger: Trace, sql: Sql, clone: str, table: str, column: str) -> None:
+    declared = next(t for t in EVIDENCE if t.__tablename__ == table).__table__.columns[column]
+    index = sql(f"SELECT min(journal_index) FROM {table}")[0][0]
+    sql(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # foreign keys too: the administrator can
+    for (name,) in sql("SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid = %s::regclass", table):
+        sql(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    for (child, name) in sql(
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'f' AND (confrelid = %s::regclass"
+        " OR conrelid = %s::regclass)", table, table
+    ):  # fmt: skip
+        sql(f"ALTER TABLE {child} DROP CONSTRAINT {name}")
+    value = VALUES[str(declared.type.compile(dialect=postgresql.dialect()))].format(f'"{column}"')
+    sql(f'UPDATE {table} SET "{column}" = {value} WHERE journal_index = {index}')
+    found = findings(ledger)
+    assert f"table {table}, journal index {index}" in found
+    assert f"column {column}:" in found
+
+
+DATASET_COLUMNS = {
+    "path": "path || 'x'",
+    "label": "'good'",
+    "defect_type": "'other'",
+    "split": "CASE split WHEN 'train' THEN 'test' ELSE 'train' END",
+    "condition": "'other'",
+    "label_note": "'other'",
+    "sha256": "sha256('other')",
+    "width": "width + 1",
+}
+
+
+@pytest.mark.parametrize("column", DATASET_COLUMNS)
+def test_one_column_of_one_image_of_a_dataset(ledger: Trace, sql: Sql, column: str) -> None:
+    (path,) = sql("SELECT min(path) FROM dataset_image WHERE label = 'defect'")[0]
+    sql(f"UPDATE dataset_image SET {column} = {DATASET_COLUMNS[column]} WHERE path = %s", path)
+    found = findings(ledger)
+    assert "datasets: dataset plates: the listed images are not those that were recorded" in found
+    assert f"dataset plates, {path}" in found
+    assert column == "path" or f"column {column}:" in found
+
+
+def test_an_image_of_a_dataset_deleted(ledger: Trace, sql: Sql) -> None:
+    (path,) = sql("SELECT min(path) FROM dataset_image")[0]
+    sql("DELETE FROM dataset_image WHERE path = %s", path)
+    found = findings(ledger)
+    assert "dataset plates: 12 images were recorded, 11 are listed" in found
+    assert f"{path}: the row is missing" in found
+
+
+@pytest.mark.parametrize("column", ["schema", "recorded_at"])
+def test_a_column_of_the_journal_itself(ledger: Trace, sql: Sql, column: str) -> None:
+    value = "'other/1'" if column == "schema" else "recorded_at + interval '1 second'"
+    sql(f'UPDATE journal SET "{column}" = {value} WHERE "index" = 4')
+    assert f"tables: table journal, index 4, column {column}:" in findings(ledger)
+
+
+def test_a_deleted_row(ledger: Trace, sql: Sql) -> None:
+    index = sql("SELECT max(journal_index) FROM review")[0][0]
+    sql("DELETE FROM review WHERE journal_index = %s", index)
+    assert f"tables: table review: the row of journal index {index}" in findings(ledger)
+
+
+def test_an_invented_row(ledger: Trace, sql: Sql) -> None:
+    sql("ALTER TABLE review DROP CONSTRAINT uq_review_journal_index")
+    sql("ALTER TABLE review DROP CONSTRAINT fk_review_journal_index")
+    columns = "occurred_at, inspection_id, inspection_leaf, truth, defect_type, reviewer, source, note"
+    for index in (0, 999):
+        sql(f"INSERT INTO review (id, journal_index, {columns}) SELECT gen_random_uuid(), {index}, {columns} FROM review LIMIT 1")
+    found = findings(ledger)
+    assert "tables: table review: a row claims journal index 0, whose entry is another" in found
+    assert "tables: table review: a row claims journal index 999, which does not exist" in found
+
+
+def test_an_entry_removed_from_the_middle_together_with_its_row(ledger: Trace, sql: Sql) -> None:
+    index = sql("SELECT min(journal_index) FROM review")[0][0]
+    sql("DELETE FROM review WHERE journal_index = %s", index)
+    sql('DELETE FROM journal WHERE "index" = %s', index)
+    assert f"entries: journal index {index}: the entry is missing" in findings(ledger)
+
+
+def test_entries_removed_from_the_end(ledger: Trace, sql: Sql) -> None:
+    last = sql('SELECT max("index") FROM journal')[0][0]
+    sql("DELETE FROM review WHERE journal_index = %s", last)
+    sql('DELETE FROM journal WHERE "index" = %s', last)
+    assert f"entries: journal index {last}: removed from the end of the journal" in findings(ledger)
+
+
+def test_two_entries_swapped(ledger: Trace, sql: Sql) -> None:
+    for pair in ((5, -1), (6, 5), (-1, 6)):
+        sql("ALTER TABLE journal DROP CONSTRAINT IF EXISTS ck_journal_index")
+        sql("ALTER TABLE inspection DROP CONSTRAINT IF EXISTS fk_inspection_journal_index")
+        sql('UPDATE journal SET "index" = %s WHERE "index" = %s', pair[1], pair[0])
+    found = findings(ledger)
+    assert "journal index 5" in found
+    assert "tree: the stored root is" in found
+
+
+@pytest.mark.parametrize("column", ["size", "root", "frontier"])
+def test_the_head_rewritten(ledger: Trace, sql: Sql, column: str) -> None:
+    value = "size + 1" if column == "size" else f"overlay({column} placing '\\x00'::bytea from 1)"
+    sql(f"UPDATE ledger_head SET {column} = {value}")
+    assert "tree: the stored" in findings(ledger)
+
+
+def test_the_head_deleted(ledger: Trace, sql: Sql) -> None:
+    sql("DELETE FROM ledger_head")
+    assert "tree: table ledger_head: its one row is missing" in findings(ledger)
+
+
+def test_two_heat_maps_swapped(ledger: Trace, sql: Sql) -> None:
+    (one, two) = [row[0] for row in sql("SELECT inspection_id FROM heat_map ORDER BY 1 LIMIT 2")]
+    maps = dict(sql("SELECT inspection_id, grid FROM heat_map"))
+    sql("UPDATE heat_map SET grid = %s WHERE inspection_id = %s", maps[two], one)
+    sql("UPDATE heat_map SET grid = %s WHERE inspection_id = %s", maps[one], two)
+    found = findings(ledger)
+    assert found.count("the heat map is not the one that was recorded") == 2
+    assert str(one) in found
+
+
+def test_a_heat_map_deleted(ledger: Trace, sql: Sql) -> None:
+    sql("DELETE FROM heat_map WHERE inspection_id = (SELECT inspection_id FROM heat_map LIMIT 1)")
+    assert "the heat map is missing" in findings(ledger)
+
+
+def test_a_station_counter_set_back(ledger: Trace, sql: Sql) -> None:
+    sql("UPDATE station SET last_seq = 3")
+    assert "stations: station press-4: the counter stands at 3, its last recorded decision has number 10" in findings(ledger)
+
+
+@pytest.mark.parametrize("damage", ["alter", "swap", "delete"])
+def test_an_image_in_the_blob_store(ledger: Trace, sql: Sql, damage: str) -> None:
+    digests = [row[0].hex() for row in sql("SELECT image_sha256 FROM inspection ORDER BY journal_index LIMIT 2")]
+    one, two = (Path(ledger.settings.blobs_url) / ledger.blobs.path(digest) for digest in digests)
+    for path in (one, two):
+        path.chmod(0o600)
+    if damage == "alter":
+        one.write_bytes(one.read_bytes()[:-1] + b"\x00")
+    elif damage == "swap":
+        first, second = one.read_bytes(), two.read_bytes()
+        one.write_bytes(second)
+        two.write_bytes(first)
+    else:
+        one.unlink()
+    found = findings(ledger)
+    assert found.count("blobs: journal index") == (2 if damage == "swap" else 1)
+    assert digests[0] in found
+    assert verification.verify(ledger.database.engine).holds  # the database itself is untouched, and says so
+
+
+def test_verification_reads_one_moment_while_others_write(ledger: Trace, images: Sequence[Path], tiny: str) -> None:
+    inspector = ledger.inspector(tiny, "press-4")
+    done = []
+
+    def write_meanwhile(*_: int) -> None:
+        if not done:
+            done.append(inspector.inspect(images[0]))
+
+    outcome = verification.verify(ledger.database.engine, ledger.blobs, write_meanwhile)
+    assert done
+    assert outcome.holds
+    assert verify(ledger).size > outcome.size
+
+
+def test_the_tables_cannot_be_altered_without_switching_the_triggers_off(ledger: Trace, clone: str) -> None:
+    with psycopg.connect(clone) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+        connection.execute("UPDATE inspection SET verdict = 'pass'")

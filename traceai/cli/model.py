@@ -1,0 +1,259 @@
+"""`traceai model`: the life of a version."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from traceai.cli.terminal import (
+    ActorOption, JsonOption, actor_or_operator, console, moment, opened, print_facts, print_json, progress, table,
+)  # fmt: skip
+from traceai.data import store
+from traceai.data.snapshot import Snapshot
+from traceai.db.tables import ModelVersion
+from traceai.errors import ModelError
+from traceai.inspection.history import model_events
+from traceai.models import registry
+from traceai.sdk import Trace
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `model list` needs none
+    from traceai.models.evaluation import Evaluation
+    from traceai.models.training_settings import TrainingSettings
+
+app = typer.Typer(no_args_is_help=True)
+Reference = Annotated[str, typer.Argument(metavar="NAME@V", help="A version, or the active one of NAME.")]
+ReasonOption = Annotated[str, typer.Option(help="A sentence that an auditor will read.")]
+NO_GOOD_CLASS = (
+    "This model has no good class: it was shown only defects. It can say which defect a part resembles, and why, but not "
+    "that a part is good, so it has no defect score and every verdict is 'undecided': a person decides."
+)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="What to call the model.")],
+    data: Annotated[str, typer.Option(help="The data set to train on; see `traceai data import`.")],
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the optimisation may take.")] = 180.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, instead of --seconds: repeats a training.")] = None,
+    max_miss: Annotated[float, typer.Option(help="Share of calibration defects that may pass.")] = 0.05,
+    max_false_alarm: Annotated[float, typer.Option(help="Share of good calibration parts that may be rejected.")] = 0.05,
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a version, evaluate it on images it never saw, and register it."""
+    from traceai.models.training_settings import TrainingSettings  # noqa: PLC0415
+
+    settings = TrainingSettings(
+        seed=seed,
+        max_miss_rate=max_miss,
+        max_false_alarm_rate=max_false_alarm,
+        **({"max_seconds": seconds} if steps is None else {"steps": steps}),
+    )
+    with opened() as trace:
+        row, found = train_and_register(trace, name, data, settings, actor_or_operator(actor))
+    if json:
+        print_json({**row.model_dump(), "evaluation": found.to_record()})
+        return
+    print_evaluation(found)
+    console.print(
+        f"Registered {row.name}@{row.version}, digest {row.digest.hex()}.\n"
+        f'Next: traceai model approve {row.name}@{row.version} --as SOMEBODY-ELSE --reason "..."',
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def train_and_register(
+    trace: Trace, name: str, data: str, settings: "TrainingSettings", made_by: str
+) -> tuple[ModelVersion, "Evaluation"]:
+    """Train on a stored snapshot, evaluate on its held-out images, register the result."""
+    from traceai.models import artifact  # noqa: PLC0415
+    from traceai.models.evaluation import evaluate  # noqa: PLC0415
+    from traceai.models.training import train as fit  # noqa: PLC0415
+
+    snapshot = stored_snapshot(trace, data)
+    with progress("training", unit="steps") as advance:
+        result = fit(snapshot, settings, lambda done, total, loss: advance(done, total, f"loss {loss:.3f}"))
+    found = evaluate(
+        result.module,
+        result.partition.evaluate,
+        snapshot.files,
+        preprocessing=result.preprocessing,
+        classes=result.classes,
+        operating_point=result.operating_point,
+    )
+    manifest, weights = artifact.pack(
+        result.module,
+        name=name,
+        architecture=result.architecture,
+        preprocessing=result.preprocessing,
+        classes=result.classes,
+        operating_point=result.operating_point,
+        layer=result.layer,
+        training=result.provenance,
+    )
+    evaluation = {"evaluated_on": result.partition.rule, **found.to_record()}
+    if result.operating_point_note:
+        evaluation["operating_point"] = result.operating_point_note
+    with trace.database.session() as session:
+        row = registry.register(
+            session,
+            trace.blobs,
+            artifact.Manifest.model_validate_json(manifest),
+            weights,
+            parameters=sum(parameter.numel() for parameter in result.module.parameters()),
+            snapshot_name=snapshot.name,
+            evaluation=evaluation,
+            made_by=made_by,
+        )
+    return row, found
+
+
+def stored_snapshot(trace: Trace, reference: str) -> Snapshot:
+    with trace.database.session() as session:
+        row = store.find(session, reference)
+        return store.snapshot(session, trace.blobs, row)
+
+
+@app.command("list")
+def list_versions(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None, json: JsonOption = False
+) -> None:
+    """Show the versions and where each stands."""
+    with opened() as trace, trace.database.session() as session:
+        rows = registry.versions(session, name)
+        states = [registry.state(session, row.name, row.version) for row in rows]
+    if json:
+        print_json([{**row.model_dump(exclude={"evaluation", "training"}), "state": state} for row, state in zip(rows, states, strict=True)])
+        return
+    shown = table("version", "state", "digest", "classes", ">AUROC", "data", "made by", "when (UTC)")
+    for row, state in zip(rows, states, strict=True):
+        shown.add_row(
+            f"{row.name}@{row.version}",
+            Text(state, style="bold blue" if state == "active" else ""),
+            row.digest.hex()[:16],
+            str(len(row.classes)),
+            str(row.evaluation.get("auroc") or "-"),
+            row.snapshot_name or "-",
+            row.made_by,
+            moment(row.occurred_at),
+        )
+    console.print(shown)
+
+
+@app.command()
+def show(reference: Reference, json: JsonOption = False) -> None:
+    """Show one version: what it is, what it was trained on, who signed for it."""
+    with opened() as trace, trace.database.session() as session:
+        row = registry.find(session, reference)
+        state = registry.state(session, row.name, row.version)
+        events = model_events(session, row.name, row.version)
+    if json:
+        print_json({**row.model_dump(), "state": state, "events": [event.model_dump() for event in events]})
+        return
+    facts: dict[str, Any] = {
+        "state": state,
+        "digest": row.digest.hex(),
+        "weights sha256": row.weights_sha256.hex(),
+        "architecture": f"{row.architecture}, {row.parameters} parameters",
+        "explained at": row.layer,
+        "classes": ", ".join(row.classes),
+        "operating point": "none: every verdict is undecided"
+        if row.pass_below is None
+        else f"pass below {row.pass_below}, reject from {row.reject_at}",
+        "trained on": row.snapshot_name and f"{row.snapshot_name} {row.snapshot_digest.hex() if row.snapshot_digest else ''}",
+        "made by": f"{row.made_by}, {moment(row.occurred_at)}",
+        "ledger index": row.journal_index,
+    }
+    for event in events:
+        facts[event.action] = f"{event.actor}, {moment(event.occurred_at)}" + (f": {event.reason}" if event.reason else "")
+    print_facts(facts, title=f"{row.name}@{row.version}")
+    if "good" not in row.classes:
+        console.print(NO_GOOD_CLASS, style="yellow")
+    print_facts(
+        {name.replace("_", " "): value for name, value in row.evaluation.items() if isinstance(value, str | int)},
+        title="Evaluation",
+    )
+
+
+@app.command()
+def evaluate(
+    reference: Reference,
+    data: Annotated[str | None, typer.Option(help="Another data set than the one it was trained on.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Judge a version on labelled images: AUROC, confusion, types, where its explanations point."""
+    from traceai.models.evaluation import evaluate as judge  # noqa: PLC0415
+
+    with opened() as trace:
+        with trace.database.session() as session:
+            row = registry.find(session, reference)
+        if data is None and row.snapshot_name is None:
+            raise ModelError(f"{reference} does not name its training data; choose a data set with --data.")
+        snapshot = stored_snapshot(trace, data or f"{row.snapshot_name}@{row.snapshot_digest.hex() if row.snapshot_digest else ''}")
+        model = registry.load(trace.database, trace.blobs, row, actor=actor_or_operator(actor))
+        items = [item for item in snapshot.items if item.split == split]
+        found = judge(
+            model.split,
+            items,
+            snapshot.files,
+            preprocessing=model.manifest.preprocessing,
+            classes=model.manifest.classes,
+            operating_point=model.manifest.operating_point,
+        )
+    if json:
+        print_json(found.to_record())
+    else:
+        print_evaluation(found)
+
+
+@app.command()
+def approve(reference: Reference, reason: ReasonOption, actor: ActorOption = None) -> None:
+    """Sign for a version that somebody else made."""
+    with opened() as trace, trace.database.session() as session:
+        row = registry.find(session, reference)
+        registry.approve(session, row, actor=actor_or_operator(actor), reason=reason)
+    console.print(f"Approved {row.name}@{row.version}. Next: traceai model activate {row.name}@{row.version}", markup=False)
+
+
+@app.command()
+def activate(reference: Reference, reason: ReasonOption = "", actor: ActorOption = None) -> None:
+    """Make an approved version the one that its name stands for."""
+    with opened() as trace, trace.database.session() as session:
+        row = registry.find(session, reference)
+        registry.activate(session, row, actor=actor_or_operator(actor), reason=reason)
+    console.print(f"{row.name} now stands for {row.name}@{row.version}.", markup=False)
+
+
+@app.command()
+def retire(reference: Reference, reason: ReasonOption, actor: ActorOption = None) -> None:
+    """Take a version out of use. Its past decisions stay as they are."""
+    with opened() as trace, trace.database.session() as session:
+        row = registry.find(session, reference)
+        registry.retire(session, row, actor=actor_or_operator(actor), reason=reason)
+    console.print(f"Retired {row.name}@{row.version}.", markup=False)
+
+
+def print_evaluation(found: "Evaluation") -> None:
+    """AUROC, the confusion table at the operating point, types, and where the explanations point."""
+    facts: dict[str, Any] = {"images": f"{found.images} ({found.goods} good, {found.defects} defective), none of them seen in training"}
+    if found.auroc is not None and found.average_precision is not None:
+        facts |= {"AUROC": f"{found.auroc:.3f}", "average precision": f"{found.average_precision:.3f}"}
+    else:
+        facts["AUROC"] = f"not defined: {found.undefined}"
+    if found.type_accuracy is not None and found.type_recall is not None:
+        facts["defect type"] = f"right for {found.type_accuracy:.1%} of the defects; mean recall over types {found.type_recall:.1%}"
+    if found.pointing is not None and found.pointing_chance is not None:
+        facts["explanation"] = f"peak on the defect for {found.pointing:.1%} (a random cell: {found.pointing_chance:.1%})"
+    print_facts(facts, title="Held-out evaluation")
+    shown = table("truth", ">pass", ">undecided", ">reject", title="Confusion at the operating point")
+    for truth in ("good", "defect"):
+        shown.add_row(truth, *(str(found.verdicts[truth][verdict]) for verdict in ("pass", "undecided", "reject")))
+    for name, counts in found.detection.items():
+        shown.add_row(Text(f"  {name}", style="dim"), *(str(counts[verdict]) for verdict in ("pass", "undecided", "reject")))
+    console.print(shown)
+    if found.undefined and "no good class" in found.undefined:
+        console.print(NO_GOOD_CLASS, style="yellow")
