@@ -36,7 +36,7 @@ def test_items_carry_hashes_sizes_and_a_split(folder: Path) -> None:
         assert (item.sha256, item.pixel_sha256) == (decoded.sha256, decoded.pixel_sha256)
         assert (item.width, item.height) == (6, 4)
         assert item.split in ("train", "val", "test")
-    assert (snapshot.name, snapshot.root, snapshot.unreadable, snapshot.leaks) == ("parts", folder.resolve(), (), ())
+    assert (snapshot.name, snapshot.files, snapshot.unreadable, snapshot.leaks) == ("parts", Folder(folder.resolve()), (), ())
 
 
 def test_classes_and_counts(folder: Path) -> None:

@@ -68,6 +68,7 @@ def train_and_register(
     trace: Trace, name: str, data: str, settings: "TrainingSettings", made_by: str
 ) -> tuple[ModelVersion, "Evaluation"]:
     """Train on a stored snapshot, evaluate on its held-out images, register the result."""
+    from traceai.explain.splitting import split  # noqa: PLC0415
     from traceai.models import artifact  # noqa: PLC0415
     from traceai.models.evaluation import evaluate  # noqa: PLC0415
     from traceai.models.training import train as fit  # noqa: PLC0415
@@ -90,7 +91,7 @@ def train_and_register(
         preprocessing=result.preprocessing,
         classes=result.classes,
         operating_point=result.operating_point,
-        layer=result.layer,
+        layer=split(result.module).layer,
         training=result.provenance,
     )
     evaluation = {"evaluated_on": result.partition.rule, **found.to_record()}

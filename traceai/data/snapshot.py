@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import rfc8785
 
@@ -85,12 +85,43 @@ class Leak:
     paths: tuple[str, ...]
 
 
+class Files(Protocol):
+    """Where the bytes of a snapshot's files come from."""
+
+    def read(self, path: str, sha256: str) -> bytes:
+        """The bytes of `path` as they were when the snapshot was taken.
+
+        Raises:
+            DatasetChangedError: it is gone, or its digest is no longer `sha256`.
+        """
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files below a folder."""
+
+    root: Path
+
+    def read(self, path: str, sha256: str) -> bytes:
+        try:
+            data = read_file(self.root / path)
+        except ImageError as error:
+            raise DatasetChangedError(
+                f"{path} can no longer be read in {self.root}; restore it or take a new snapshot.", path=path
+            ) from error
+        if identify(data) != sha256:
+            raise DatasetChangedError(
+                f"{path} is no longer the file of the snapshot; restore it or take a new snapshot.", path=path
+            )
+        return data
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """A data set and its digest; `items` are sorted by path. `root`, where the files were, is no part of the digest."""
+    """A data set and its digest; `items` are sorted by path. `files`, where their bytes are, is no part of the digest."""
 
     name: str
-    root: Path
+    files: Files
     items: tuple[SnapshotItem, ...]
     digest: str
     unreadable: tuple[Unreadable, ...]
@@ -151,7 +182,7 @@ def take(
             f"None of the {len(layout.items)} images in {layout.root} can be read; {first.path}: {first.message}"
         )
     items = _with_splits(readable)
-    return Snapshot(name, layout.root, items, digest(items), tuple(unreadable), tuple(_leaks(readable, items)))
+    return Snapshot(name, Folder(layout.root), items, digest(items), tuple(unreadable), tuple(_leaks(readable, items)))
 
 
 def digest(items: Iterable[SnapshotItem]) -> str:

@@ -131,9 +131,4 @@ def _row(item: SnapshotItem) -> dict[str, Any]:
 
 
 def _keep(blobs: BlobStore, snapshot: Snapshot, path: str, expected: str) -> None:
-    try:
-        found = blobs.put((snapshot.root / path).read_bytes())
-    except FileNotFoundError as error:
-        raise DatasetChangedError(f"{path} disappeared from {snapshot.root} during the import; import it again.") from error
-    if found != expected:
-        raise DatasetChangedError(f"{path} changed in {snapshot.root} during the import; import it again.")
+    blobs.put(snapshot.files.read(path, expected))

@@ -1,0 +1,361 @@
+"""What a report says: frozen values, filled by the caller. Nothing here knows a database, and nothing here draws.
+
+Recorded numbers are decimal strings, printed exactly as they stand in the record; digests are hexadecimal; times have a
+zone. A report that would contradict itself is refused when its content is made.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from traceai.errors import InputError
+from traceai.stats import Rates
+
+Verdict = Literal["pass", "reject", "undecided"]
+Truth = Literal["good", "defective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issue:
+    """The report itself: its identifier, and who had it made, when, for whom, with which software (`traceai 0.1.0`)."""
+
+    report_id: str
+    generated_at: datetime
+    generated_by: str
+    software_version: str
+    produced_for: str = ""
+
+    def __post_init__(self) -> None:
+        if self.generated_at.tzinfo is None:
+            raise InputError("A report's time of generation must have a time zone.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    product: str | None = None
+    serial: str | None = None
+    lot: str | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """The image as it was recorded. `data` is `None` when its bytes are no longer stored, or never were."""
+
+    data: bytes | None = None
+    sha256: str | None = None
+    pixel_sha256: str | None = None
+    size: int | None = None
+    width: int | None = None
+    height: int | None = None
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class of the model: its score, and its logit where that is recorded."""
+
+    name: str
+    score: str
+    logit: str | None = None
+    defect: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """Below `pass_below` a part passes, from `reject_at` on it is rejected; between the two it is undecided."""
+
+    pass_below: str
+    reject_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The facts of the heat map, and `overlay`, a picture of it over the image (PNG), when it can be drawn."""
+
+    method: str
+    layer: str
+    target: str
+    height: int
+    width: int
+    sha256: str
+    minimum: str
+    maximum: str
+    total: str
+    peak_row: int
+    peak_column: int
+    degenerate: bool
+    positive_fraction: str | None = None
+    bias: str | None = None
+    residual: str | None = None
+    overlay: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The images a model was trained on; `counts` are (what, how many), such as ("train, good", 412)."""
+
+    name: str
+    digest: str
+    images: int
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Somebody's step in the life of a model version."""
+
+    by: str
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A model version and where it comes from. `None` stands for what is not on record, and the report says so.
+
+    Attributes:
+        evaluation: Facts from its evaluation, (what, value), in the order to print.
+        training: Facts from its training, likewise.
+        approved, activated, retired: The steps on record when the decision was made, or in force in the period.
+    """
+
+    name: str
+    version: int
+    digest: str
+    weights_digest: str | None = None
+    architecture: str = ""
+    parameters: int | None = None
+    classes: tuple[str, ...] = ()
+    operating_point: OperatingPoint | None = None
+    snapshot: Snapshot | None = None
+    trained: Signature | None = None
+    approved: Signature | None = None
+    activated: Signature | None = None
+    retired: Signature | None = None
+    training: tuple[tuple[str, str], ...] = ()
+    evaluation: tuple[tuple[str, str], ...] = ()
+    decisions: int | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditDraw:
+    stratum: str
+    probability: str
+    drawn: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    truth: Truth
+    reviewer: str
+    at: datetime
+    defect_type: str | None = None
+    source: Literal["human", "simulated"] = "human"
+    note: str = ""
+    ledger_index: int | None = None
+
+    @property
+    def simulated(self) -> bool:
+        return self.source == "simulated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerFact:
+    """One thing that was checked in the ledger: how often, and how often it did not hold."""
+
+    name: str
+    meaning: str
+    checked: int
+    failures: int = 0
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The ledger when the report was written. Without `facts` it was not verified, and the report says so."""
+
+    size: int
+    root: str
+    origin: str = ""
+    verified_at: datetime | None = None
+    facts: tuple[LedgerFact, ...] = ()
+
+    @property
+    def failures(self) -> int:
+        return sum(fact.failures for fact in self.facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why an inspection came to no verdict."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionReport:
+    """One decision, or one failed inspection: exactly one of `verdict` and `failure` is set.
+
+    Attributes:
+        defect_score: `None` for a model without a good class, which cannot pass a part.
+        runtime: Digest of the recorded environment; `environment` are facts from it, (what, value).
+    """
+
+    issue: Issue
+    id: str
+    ledger_index: int
+    leaf_hash: str
+    recorded_at: datetime
+    occurred_at: datetime
+    station: str
+    station_seq: int
+    part: Part
+    image: Image
+    model: ModelVersion
+    ledger: Ledger
+    trigger: int | None = None
+    verdict: Verdict | None = None
+    failure: Failure | None = None
+    predicted: str | None = None
+    defect_score: str | None = None
+    operating_point: OperatingPoint | None = None
+    scores: tuple[ClassScore, ...] = ()
+    explanation: Explanation | None = None
+    audit: AuditDraw | None = None
+    reviews: tuple[Review, ...] = ()
+    runtime: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    latency_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.verdict is None) == (self.failure is None):
+            raise InputError("A decision report needs either a verdict or a failure, and exactly one of them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What an audit report covers. `None` means not restricted; `since` is inclusive, `until` exclusive."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    station: str | None = None
+    model: str | None = None
+    product: str | None = None
+    lot: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Inspections by outcome; `label` names the day, lot or station they belong to."""
+
+    label: str = ""
+    passed: int = 0
+    rejected: int = 0
+    undecided: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.passed + self.rejected + self.undecided + self.failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRow:
+    """One line in the table of decisions. `truth` is what the last review found."""
+
+    id: str
+    ledger_index: int
+    occurred_at: datetime
+    station: str
+    station_seq: int
+    model: str
+    verdict: Verdict | None
+    defect_score: str | None = None
+    failure_code: str | None = None
+    serial: str | None = None
+    lot: str | None = None
+    truth: Truth | None = None
+    defect_type: str | None = None
+    simulated: bool = False
+    drawn: bool = False
+
+    @property
+    def error(self) -> Literal["false negative", "false positive"] | None:
+        if self.verdict == "pass" and self.truth == "defective":
+            return "false negative"
+        if self.verdict == "reject" and self.truth == "good":
+            return "false positive"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedError:
+    """A decision that a review found wrong, with its image and the picture of its heat map where they are stored."""
+
+    row: DecisionRow
+    image: bytes | None
+    overlay: bytes | None
+    reviewer: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.row.error is None:
+            raise InputError(f"Decision {self.row.id} is no verified error; only those belong in the gallery.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedInspection:
+    id: str
+    ledger_index: int
+    occurred_at: datetime
+    station: str
+    failure: Failure
+    serial: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """The decisions of a scope, how right they were, and what they stand on.
+
+    Attributes:
+        counts: All inspections in scope, including those that `decisions` may leave out.
+        periods: The same inspections by day, lot or station, in the order to draw; empty for no chart.
+        decisions: The lines to print, in ledger order. Fewer than `counts` when the caller limits the table.
+        reviewed, simulated: Parts with a review, and how many of those reviews no person made.
+        errors: Verified errors to show, however ordered; `errors_total` when there are more than are shown.
+        first_index, last_index: Ledger indices of the first and the last inspection in scope.
+    """
+
+    issue: Issue
+    title: str
+    scope: Scope
+    counts: Counts
+    rates: Rates
+    ledger: Ledger
+    periods: tuple[Counts, ...] = ()
+    period_name: str = "day"
+    decisions: tuple[DecisionRow, ...] = ()
+    models: tuple[ModelVersion, ...] = ()
+    errors: tuple[VerifiedError, ...] = ()
+    errors_total: int | None = None
+    failed: tuple[FailedInspection, ...] = ()
+    reviewed: int = 0
+    simulated: int = 0
+    first_index: int | None = None
+    last_index: int | None = None
+
+    def __post_init__(self) -> None:
+        rates = (self.rates.passed.decisions, self.rates.rejected.decisions, self.rates.undecided.decisions)
+        counts = (self.counts.passed, self.counts.rejected, self.counts.undecided)
+        if rates != counts:
+            raise InputError(f"The rates are of {rates} passed, rejected and undecided parts, the counts say {counts}.")
+        if self.periods and sum(period.total for period in self.periods) != self.counts.total:
+            raise InputError("The periods of the report do not add up to its inspections.")
+        if self.simulated > self.reviewed:
+            raise InputError("More reviews are marked simulated than there are.")

@@ -1,0 +1,312 @@
+"""The report on one decision, or on one inspection that failed."""
+
+from decimal import Decimal
+from pathlib import Path
+
+from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
+
+from traceai.clock import timestamp
+from traceai_reports.blocks import Fact, bullets, callout, digest, facts, grid, layout, or_missing, prose, text
+from traceai_reports.content import DecisionReport, Explanation, OperatingPoint, Review
+from traceai_reports.document import CONTENT_WIDTH, Heading, moment, render, section, write
+from traceai_reports.figures import Banner, ScoreLine
+from traceai_reports.pictures import Picture, Plate
+from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved
+from traceai_reports.typography import CAPTION, NOTE, NUMBER, SMALL, SUBTITLE, TITLE, VALUE, markup
+
+_KIND = "Inspection decision"
+_GAP = 14.0
+_PLATE = (CONTENT_WIDTH - _GAP) / 2
+
+
+def decision_report(content: DecisionReport, out: Path) -> str:
+    """Writes the PDF to `out`, whole or not at all, and returns its SHA-256 in hex. Equal content gives equal bytes.
+
+    Raises:
+        InputError: `out` lies in a folder that is missing or cannot be written to.
+    """
+    explanation = content.explanation
+    image = Picture.load(content.image.data, longest=1200, missing="no image is stored")
+    overlay = Picture.load(explanation.overlay if explanation else None, longest=1200, missing="no heat map is stored")
+
+    def story() -> list[Flowable]:
+        return [
+            *_opening(content, image, overlay),
+            *_inspection(content),
+            *_image(content),
+            *_explanation(content),
+            *_model(content),
+            *_truth(content),
+            *section("Ledger"),
+            *ledger(
+                content.ledger,
+                [("Entry", f"index {content.ledger_index:,}"), ("Leaf hash", digest(content.leaf_hash))],
+            ),
+            *_environment(content),
+            *_limits(content),
+        ]
+
+    name = content.part.serial or content.id
+    return write(out, render(f"Inspection decision: {name}", _KIND, content.issue, story))
+
+
+def _opening(content: DecisionReport, image: Picture, overlay: Picture) -> list[Flowable]:
+    part = content.part
+    known = (("serial", part.serial), ("lot", part.lot), ("product", part.product), ("station", content.station))
+    where = " \u00b7 ".join(f"{name} <b>{markup(value)}</b>" for name, value in known if value)
+    story: list[Flowable] = [
+        Paragraph("Inspection decision" if content.verdict else "Failed inspection", TITLE),
+        Paragraph(f"{where} \u00b7 {moment(content.occurred_at)}", SUBTITLE),
+        Banner(content.verdict or "failed", _because(content), CONTENT_WIDTH),
+        Spacer(0, 6),
+        *_warnings(content),
+    ]
+    if content.failure is not None:
+        story.append(callout(f"Failure: {markup(content.failure.code)}", markup(content.failure.sentence), alert=True))
+    if image.reader is not None or overlay.reader is not None or content.verdict is not None:
+        story += [Spacer(0, 4), _plates(content, image, overlay)]
+    if content.defect_score is not None and content.operating_point is not None and content.verdict is not None:
+        line = ScoreLine(content.defect_score, content.operating_point, content.verdict, CONTENT_WIDTH)
+        story.append(KeepTogether([Heading("Score and operating point"), Spacer(0, 4), line]))
+    if content.scores:
+        story += _scores(content)
+    return story
+
+
+def _because(content: DecisionReport) -> str:
+    score, point = content.defect_score, content.operating_point
+    if content.failure is not None:
+        return "The inspection came to no verdict. A failed inspection never passes a part."
+    if score is None:
+        return "The model has no good class: it can name a defect, but it can never pass a part."
+    if point is None:
+        return f"Defect score {score}; no operating point is recorded."
+    if content.verdict == "pass":
+        return f"The defect score {score} lies below the pass threshold {point.pass_below}."
+    if content.verdict == "reject":
+        return f"The defect score {score} reaches the reject threshold {point.reject_at}."
+    return f"The defect score {score} lies between {point.pass_below} and {point.reject_at}: a person must decide."
+
+
+def _follows(score: str, point: OperatingPoint) -> str:
+    """The verdict that the recorded numbers lead to."""
+    if Decimal(score) < Decimal(point.pass_below):
+        return "pass"
+    return "reject" if Decimal(score) >= Decimal(point.reject_at) else "undecided"
+
+
+def _warnings(content: DecisionReport) -> list[Flowable]:
+    story: list[Flowable] = []
+    score, point = content.defect_score, content.operating_point
+    if score is not None and point is not None and content.verdict not in {None, _follows(score, point)}:
+        story.append(
+            callout(
+                "The verdict does not follow from its score",
+                f"The recorded score and thresholds lead to {_follows(score, point)}, and {content.verdict} is "
+                "recorded.",
+                alert=True,
+            )
+        )
+    if content.model.approved is None:
+        story.append(not_approved(content.model, "when this decision was made"))
+    if content.reviews:
+        story.append(_finding(content, content.reviews[-1]))
+    if content.explanation is not None and content.explanation.degenerate:
+        story.append(
+            callout(
+                "The explanation is degenerate",
+                "The heat map has no positive evidence for the explained class. Its picture must not be read as "
+                "pointing at anything.",
+                alert=True,
+            )
+        )
+    return story
+
+
+def _finding(content: DecisionReport, review: Review) -> Flowable:
+    wrong = {("pass", "defective"): "a false negative", ("reject", "good"): "a false positive"}
+    error = wrong.get((content.verdict or "", review.truth))
+    found = f"{review.truth} ({review.defect_type})" if review.defect_type else review.truth
+    title = f"Review: {markup(found)}" + (f". This verdict is {error}." if error else "")
+    who = f"Found by {markup(review.reviewer)}, {moment(review.at)}."
+    if review.simulated:
+        title = f"SIMULATED {title[0].lower()}{title[1:]}"
+        who += " <b>This review is SIMULATED: it was made by software for a demonstration, not by a person.</b>"
+    return callout(title, who, alert=bool(error) or review.simulated)
+
+
+def _plates(content: DecisionReport, image: Picture, overlay: Picture) -> Flowable:
+    explanation = content.explanation
+    shape = next((p for p in (image, overlay) if p.reader is not None), None)
+    height = min(250.0, max(110.0, _PLATE * shape.height / shape.width)) if shape else 80.0
+    heat = "No heat map."
+    if explanation is not None:
+        heat = (
+            f"<b>Heat map.</b> Evidence for <b>{markup(explanation.target)}</b> in {markup(explanation.layer)}: warm "
+            "colours argue for this class, cool ones against it."
+        )
+    cells: list[list[Flowable | str]] = [
+        [Plate(image, _PLATE, height), "", Plate(overlay, _PLATE, height)],
+        [prose("<b>Image</b> as it was inspected.", style=CAPTION), "", prose(heat, style=CAPTION)],
+    ]
+    return layout(cells, (_PLATE, _GAP, _PLATE), ("BOTTOMPADDING", (0, 0), (-1, 0), 4))
+
+
+def _scores(content: DecisionReport) -> list[Flowable]:
+    rows = []
+    for score in content.scores:
+        mark = "<b>{}</b>" if score.name == content.predicted else "{}"
+        rows.append(
+            [
+                Paragraph(mark.format(markup(score.name)), VALUE),
+                text("defect" if score.defect else "good"),
+                text(score.score, NUMBER),
+                text(score.logit if score.logit is not None else "\u2013", NUMBER),
+            ]
+        )
+    widths = (CONTENT_WIDTH - 270, 80.0, 95.0, 95.0)
+    table = grid(("Class", "Counts as", "Score", "Logit"), rows, widths, right=(2, 3))
+    note = f"Highest logit: {markup(content.predicted)}." if content.predicted else ""
+    return [*section("Class scores"), table, Spacer(0, 3), prose(note, style=NOTE)]
+
+
+def _inspection(content: DecisionReport) -> list[Flowable]:
+    part = content.part
+    rows: list[Fact] = [
+        ("Decision id", digest(content.id)),
+        ("Serial number", part.serial),
+        ("Lot", part.lot),
+        ("Product", part.product),
+        ("View", part.view),
+        ("Station", f"{content.station}, sequence number {content.station_seq:,}"),
+        ("Trigger", None if content.trigger is None else f"{content.trigger:,}"),
+        ("Occurred at", timestamp(content.occurred_at)),
+        ("Recorded at", timestamp(content.recorded_at)),
+    ]
+    if content.latency_us is not None:
+        rows.append(("Latency", f"{content.latency_us / 1000:,.1f} ms"))
+    return [*section("Part and inspection", room=220), facts(rows)]
+
+
+def _image(content: DecisionReport) -> list[Flowable]:
+    image = content.image
+    size = None if image.size is None else f"{image.size:,} bytes"
+    pixels = f"{image.width} \u00d7 {image.height} pixels" if image.width and image.height else None
+    rows: list[Fact] = [
+        ("File, SHA-256", digest(image.sha256)),
+        ("Pixels, SHA-256", digest(image.pixel_sha256)),
+        ("Size", size),
+        ("Dimensions", pixels),
+        ("Media type", image.media_type),
+    ]
+    return [KeepTogether([Heading("Image identity"), facts(rows)])]
+
+
+def _explanation(content: DecisionReport) -> list[Flowable]:
+    found = content.explanation
+    if found is None:
+        return [
+            *section("Explanation"),
+            prose("No explanation is recorded: the inspection came to no verdict that could be explained."),
+        ]
+    rows: list[Fact] = [
+        ("Method", f"{found.method}, layer {found.layer}"),
+        ("Explained class", found.target),
+        ("Grid", f"{found.height} \u00d7 {found.width}, signed"),
+        ("Grid, SHA-256", digest(found.sha256)),
+        ("Minimum, maximum", f"{found.minimum}, {found.maximum}"),
+        ("Sum", found.total),
+        ("Peak", f"row {found.peak_row}, column {found.peak_column} (from 0, top left)"),
+        ("Positive cells", None if found.positive_fraction is None else f"share {found.positive_fraction}"),
+        ("Completeness residual", _residual(found)),
+        ("Degenerate", "yes" if found.degenerate else "no"),
+    ]
+    return [
+        KeepTogether(
+            [
+                Heading("Explanation"),
+                prose(
+                    "The heat map comes from the same forward pass as the scores. It shows which regions the network "
+                    "used for the explained class, not whether that class is right.",
+                ),
+                facts(rows),
+            ]
+        )
+    ]
+
+
+def _residual(found: Explanation) -> Flowable:
+    if found.residual is None:
+        return or_missing(None)
+    bias = f" with bias {found.bias}" if found.bias is not None else ""
+    return text(f"{found.residual}: the grid's sum{bias} against the recorded logit")
+
+
+def _model(content: DecisionReport) -> list[Flowable]:
+    model = content.model
+    return [
+        *section("Model"),
+        facts(model_identity(model)),
+        KeepTogether([Heading("Lineage and approval", 1), facts(lineage(model))]),
+        KeepTogether(evaluation(model)),
+    ]
+
+
+def _truth(content: DecisionReport) -> list[Flowable]:
+    story: list[Flowable] = section("Audit draw and reviews", room=140)
+    if content.audit is not None:
+        audit = content.audit
+        drawn = "drawn" if audit.drawn else "not drawn"
+        story.append(
+            facts(
+                [
+                    ("Audit stratum", audit.stratum),
+                    ("Inclusion probability", f"{audit.probability}, fixed when the decision was made"),
+                    ("Blind verification", drawn),
+                ]
+            )
+        )
+        story.append(Spacer(0, 6))
+    if not content.reviews:
+        story.append(prose("No review of this part is on record. Whether the verdict was right is not known."))
+        return story
+    rows = []
+    for review in content.reviews:
+        found = f"{review.truth}, {review.defect_type}" if review.defect_type else review.truth
+        source = "<b>SIMULATED</b>" if review.simulated else "person"
+        rows.append(
+            [
+                text(moment(review.at), SMALL),
+                Paragraph(f"<b>{markup(found)}</b>", SMALL),
+                text(review.reviewer, SMALL),
+                Paragraph(source, SMALL),
+                text(review.note, SMALL),
+            ]
+        )
+    widths = (104.0, 96.0, 84.0, 62.0, CONTENT_WIDTH - 346)
+    story.append(grid(("Reviewed", "Truth", "Reviewer", "Made by", "Note"), rows, widths))
+    if len(content.reviews) > 1:
+        story.append(prose("Reviews are appended and never edited; the last one speaks for the part.", style=NOTE))
+    return story
+
+
+def _environment(content: DecisionReport) -> list[Flowable]:
+    if content.runtime is None:
+        return []
+    rows: list[Fact] = [("Runtime digest", digest(content.runtime))]
+    rows += [(markup(name), value) for name, value in content.environment]
+    return [KeepTogether([Heading("Runtime environment"), facts(rows)])]
+
+
+def _limits(content: DecisionReport) -> list[Flowable]:
+    items = [
+        "Whether the verdict was right, unless a review says so. A review is a person's finding and can itself be "
+        "wrong.",
+        "Why the network decided so. The heat map says where the evidence lay, not what the network understood.",
+        "That the image shows the part with this serial number. The camera and the station assert that; the ledger "
+        "fixes what they asserted.",
+        "How reliable the model is in general. That is the subject of the audit report, with rates and intervals.",
+        "Changes after it was written. A printed report can be forged; the ledger cannot be changed unnoticed. Check "
+        f"the leaf hash above against entry {content.ledger_index:,} of the ledger.",
+    ]
+    return [*section("What this report does not show", room=110), *bullets(items)]
