@@ -123,7 +123,9 @@ def sql(clone: str) -> Iterator[Callable[..., list[tuple]]]:
 
     def run(statement: str, *parameters: object) -> list[tuple]:
         with psycopg.connect(clone, autocommit=True) as connection:
-            tables = [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+            tables = [
+                row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            ]
             for table in tables:
                 connection.execute(f'ALTER TABLE "{table}" DISABLE TRIGGER USER')
             cursor = connection.execute(statement.encode(), parameters or None)
@@ -169,9 +171,7 @@ def register_tiny(trace: Trace, classes: tuple[str, ...] = ("good", "dent", "scr
     from traceai.models.artifact import Manifest, pack
     from traceai.models.operating_point import OperatingPoint
 
-    architecture = Architecture(
-        channels=1, height=32, width=32, embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1)
-    )
+    architecture = Architecture(channels=1, height=32, width=32, embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1))
     module = build(architecture, classes, seed=seed)
     manifest, weights = pack(
         module,

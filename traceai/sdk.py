@@ -2,16 +2,19 @@
 
 import getpass
 import os
+from typing import TYPE_CHECKING
 
-
+from traceai.clock import now
 from traceai.db.connection import Database
 from traceai.db.tables import Station
-from traceai.clock import now
 from traceai.errors import AlreadyExistsError, InputError
 from traceai.images.blobs import BlobStore
 from traceai.inspection.inspector import Inspector
 from traceai.ledger.records import ModelRef
 from traceai.settings import Settings
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from traceai.inspection.engine import Engine
 
 DEFAULT_PASS_AUDIT = 0.05
 
@@ -21,6 +24,8 @@ class Trace:
 
     def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
         self.settings, self.database, self.blobs = settings, database, blobs
+        # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
+        self._engines: dict[bytes, Engine] = {}
 
     def inspector(self, model: str, station: str, actor: str | None = None) -> Inspector:
         """An inspector for `NAME` (its active version) or `NAME@V` at a station.
@@ -35,9 +40,12 @@ class Trace:
 
         with self.database.session() as session:
             row = registry.find(session, model)
+            registry.require_usable(session, row)
+        if row.digest not in self._engines:
+            loaded = registry.load(self.database, self.blobs, row, actor=actor or operator())
+            self._engines[row.digest] = Engine(loaded)
         reference = ModelRef(name=row.name, version=row.version, digest=row.digest.hex())
-        loaded = registry.load(self.database, self.blobs, row, actor=actor or operator())
-        return Inspector(self.database, self.blobs, Engine(loaded), reference, station)
+        return Inspector(self.database, self.blobs, self._engines[row.digest], reference, station)
 
     def add_station(self, name: str, *, audit_pass_probability: float = DEFAULT_PASS_AUDIT) -> None:
         """Add a place on the line, and the probability with which its passes are drawn for blind verification.

@@ -2,9 +2,10 @@
 
 from alembic import context
 from sqlalchemy import text
+from sqlmodel import SQLModel
 
+from traceai.db import tables  # noqa: F401  # declares the metadata
 from traceai.db.connection import create_engine
-from traceai.db.tables import SQLModel
 from traceai.settings import Settings
 
 # Any number serves, as long as every release uses the same: "trac" in ASCII.

@@ -173,6 +173,8 @@ def _scores(content: DecisionReport) -> list[Flowable]:
 def _inspection(content: DecisionReport) -> list[Flowable]:
     part = content.part
     rows: list[Fact] = [
+        ("Report made by", content.issue.generated_by),
+        ("Produced for", content.issue.produced_for or None),
         ("Decision id", digest(content.id)),
         ("Serial number", part.serial),
         ("Lot", part.lot),

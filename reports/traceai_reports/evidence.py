@@ -24,7 +24,7 @@ from traceai.models.scores import GOOD
 from traceai.review import rates as review_rates
 from traceai.review.verdicts import latest
 from traceai.sdk import Trace
-from traceai_reports import content
+from traceai_reports import content, lineage
 
 _inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 _c = _inspection.c
@@ -68,7 +68,7 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
         "trigger": record.trigger,
         "part": content.Part(**record.part.model_dump()),
         "image": _image(trace.blobs, record.image),
-        "model": _model_at(found),
+        "model": lineage.at_decision(found),
         "ledger": _ledger(outcome),
         "reviews": tuple(_review(review) for review in found.reviews),
     }
@@ -132,7 +132,7 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
             periods=periods,
             period_name=period_name,
             decisions=tuple(rows[-LISTED_DECISIONS:]),
-            models=_models(session, wanted),
+            models=lineage.in_scope(session, wanted),
             errors=tuple(_error(session, trace.blobs, row) for row in errors[:SHOWN_ERRORS]),
             errors_total=len(errors),
             failed=_failed(session, wanted),
@@ -206,73 +206,6 @@ def _explanation(found: Dossier, record: records.Inspection, blobs: BlobStore) -
         bias=e.bias,
         residual=e.residual,
         overlay=_overlay(found, blobs),
-    )
-
-
-def _signature(event: tables.ModelEvent | None) -> content.Signature | None:
-    return event and content.Signature(by=event.actor, at=event.occurred_at, reason=event.reason)
-
-
-def _model_at(found: Dossier) -> content.ModelVersion:
-    """The version as it stood when it decided: what was signed later is no part of that."""
-    row = found.row
-    if found.model is None:
-        return content.ModelVersion(name=row.model_name, version=row.model_version, digest=row.model_digest.hex())
-    return _model(
-        found.model,
-        found.snapshot,
-        approved=found.standing("approve"),
-        activated=found.standing("activate"),
-        retired=found.standing("retire"),
-    )
-
-
-def _model(
-    row: tables.ModelVersion,
-    snapshot: tables.DatasetSnapshot | None,
-    *,
-    approved: tables.ModelEvent | None,
-    activated: tables.ModelEvent | None,
-    retired: tables.ModelEvent | None,
-    decisions: int | None = None,
-) -> content.ModelVersion:
-    point = None
-    if row.pass_below is not None and row.reject_at is not None:
-        point = content.OperatingPoint(pass_below=str(row.pass_below), reject_at=str(row.reject_at))
-    return content.ModelVersion(
-        name=row.name,
-        version=row.version,
-        digest=row.digest.hex(),
-        weights_digest=row.weights_sha256.hex(),
-        architecture=row.architecture,
-        parameters=row.parameters,
-        classes=tuple(row.classes),
-        operating_point=point,
-        snapshot=snapshot
-        and content.Snapshot(
-            name=snapshot.name,
-            digest=snapshot.digest.hex(),
-            images=snapshot.images,
-            counts=tuple(
-                (f"{split}, {name}", count)
-                for split, counts in snapshot.counts.items()
-                for name, count in counts.items()
-            ),
-        ),
-        trained=content.Signature(by=row.made_by, at=row.occurred_at),
-        approved=_signature(approved),
-        activated=_signature(activated),
-        retired=_signature(retired),
-        training=_flat(row.training),
-        evaluation=_flat(row.evaluation),
-        decisions=decisions,
-    )
-
-
-def _flat(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The plain values among nested facts, in the order recorded; tables and lists stay in the dossier."""
-    return tuple(
-        (name.replace("_", " "), str(value)) for name, value in facts.items() if isinstance(value, str | int | bool)
     )
 
 
@@ -351,7 +284,7 @@ def _rows(session: Session, wanted: Filter) -> list[content.DecisionRow]:
             station=row.station,
             station_seq=row.station_seq,
             model=f"{row.model_name}@{row.model_version}",
-            verdict=row.verdict,  # type: ignore[arg-type]  # a CHECK holds it to the three
+            verdict=row.verdict,
             defect_score=None if row.defect_score is None else f"{row.defect_score:.6f}",
             failure_code=row.failure_code,
             serial=row.serial,
@@ -374,31 +307,6 @@ def _error(session: Session, blobs: BlobStore, row: content.DecisionRow) -> cont
         overlay=_overlay(found, blobs),
         reviewer=review.reviewer,
         note=review.note,
-    )
-
-
-def _models(session: Session, wanted: Filter) -> tuple[content.ModelVersion, ...]:
-    query = (
-        select(_c.model_name, _c.model_version, func.count())
-        .where(*wanted.conditions())
-        .group_by(_c.model_name, _c.model_version)
-        .order_by(_c.model_name, _c.model_version)
-    )
-    return tuple(_model_now(session, name, version, count) for name, version, count in session.execute(query).all())
-
-
-def _model_now(session: Session, name: str, version: int, decisions: int) -> content.ModelVersion:
-    row, snapshot = history.model_and_snapshot(session, name, version)
-    if row is None:
-        return content.ModelVersion(name=name, version=version, digest="", decisions=decisions)
-    last = {event.action: event for event in history.model_events(session, name, version)}
-    return _model(
-        row,
-        snapshot,
-        approved=last.get("approve"),
-        activated=last.get("activate"),
-        retired=last.get("retire"),
-        decisions=decisions,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.folders import image, manifest, real, tree
-from traceai.data.snapshot import Leak, Snapshot, digest, take, verify
+from traceai.data.snapshot import Folder, Leak, Snapshot, digest, take, verify
 from traceai.errors import DatasetChangedError, DatasetEmptyError, DatasetError
 from traceai.images.decode import Limits, decode
 
@@ -36,7 +36,12 @@ def test_items_carry_hashes_sizes_and_a_split(folder: Path) -> None:
         assert (item.sha256, item.pixel_sha256) == (decoded.sha256, decoded.pixel_sha256)
         assert (item.width, item.height) == (6, 4)
         assert item.split in ("train", "val", "test")
-    assert (snapshot.name, snapshot.files, snapshot.unreadable, snapshot.leaks) == ("parts", Folder(folder.resolve()), (), ())
+    assert (snapshot.name, snapshot.files, snapshot.unreadable, snapshot.leaks) == (
+        "parts",
+        Folder(folder.resolve()),
+        (),
+        (),
+    )
 
 
 def test_classes_and_counts(folder: Path) -> None:

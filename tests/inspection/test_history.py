@@ -20,7 +20,13 @@ def recorded(trace: Trace, tiny: str, images: Sequence[Path]) -> list:
     decisions = []
     for number, station in enumerate(("press-4", "press-4", "press-5")):
         items = [
-            Item(path, serial=f"SN-{number}-{k}", lot=f"L{number}", product="plate", occurred_at=BEGIN + timedelta(hours=number))
+            Item(
+                path,
+                serial=f"SN-{number}-{k}",
+                lot=f"L{number}",
+                product="plate",
+                occurred_at=BEGIN + timedelta(hours=number),
+            )
             for k, path in enumerate(images[:5])
         ]
         decisions += trace.inspector(tiny, station).inspect_many(items)
@@ -62,7 +68,7 @@ def test_filters(trace: Trace, recorded: list, wanted: dict, part: slice) -> Non
 
 def test_verdicts_partition_the_decisions(trace: Trace, recorded: list) -> None:
     parts = [found(trace, verdict=verdict) for verdict in history.VERDICTS]
-    assert sorted(sum(parts, [])) == sorted(ids(recorded))
+    assert sorted(reference for part in parts for reference in part) == sorted(ids(recorded))
     assert parts[3] == []
 
 

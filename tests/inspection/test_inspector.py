@@ -12,7 +12,12 @@ import traceai
 from tests.conftest import register_tiny
 from traceai.db.tables import HeatMap, Inspection, Journal, ModelRefused, Station
 from traceai.errors import (
-    ImageMissingError, ImageTruncatedError, InputError, ModelNotFoundError, ModelStateError, ModelTamperedError,
+    ImageMissingError,
+    ImageTruncatedError,
+    InputError,
+    ModelNotFoundError,
+    ModelStateError,
+    ModelTamperedError,
     StationNotFoundError,
 )  # fmt: skip
 from traceai.explain.summary import decode_grid
@@ -35,8 +40,12 @@ def stored(trace: Trace, decision: traceai.Decision) -> Entry:
         return Entry.parse(session.get_one(Journal, decision.receipt.index).entry)
 
 
-def test_one_image_is_decided_explained_and_recorded(trace: Trace, tiny: str, station: str, images: Sequence[Path]) -> None:
-    decision = trace.inspector("tiles", station).inspect(images[0], serial="SN-1", lot="L7", product="plate", trigger=99)
+def test_one_image_is_decided_explained_and_recorded(
+    trace: Trace, tiny: str, station: str, images: Sequence[Path]
+) -> None:
+    decision = trace.inspector("tiles", station).inspect(
+        images[0], serial="SN-1", lot="L7", product="plate", trigger=99
+    )
     record = stored(trace, decision).record
     assert record.station_seq == decision.station_seq == 1
     assert record.part.model_dump() == {"product": "plate", "serial": "SN-1", "lot": "L7", "view": None}
@@ -48,7 +57,9 @@ def test_one_image_is_decided_explained_and_recorded(trace: Trace, tiny: str, st
     assert sum(map(float, record.scores.values())) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_verdict_follows_from_the_recorded_numbers(trace: Trace, tiny: str, station: str, images: Sequence[Path]) -> None:
+def test_the_verdict_follows_from_the_recorded_numbers(
+    trace: Trace, tiny: str, station: str, images: Sequence[Path]
+) -> None:
     for decision in trace.inspector(tiny, station).inspect_many(images):
         record = stored(trace, decision).record
         logits = np.array([float(record.logits[name]) for name in ("good", "dent", "scratch")])
@@ -63,7 +74,9 @@ def test_the_verdict_follows_from_the_recorded_numbers(trace: Trace, tiny: str, 
         assert record.explanation.target == ("dent" if logits[1] > logits[2] else "scratch")
 
 
-def test_the_explanation_adds_up_to_the_recorded_logit(trace: Trace, tiny: str, station: str, images: Sequence[Path]) -> None:
+def test_the_explanation_adds_up_to_the_recorded_logit(
+    trace: Trace, tiny: str, station: str, images: Sequence[Path]
+) -> None:
     decision = trace.inspector(tiny, station).inspect(images[3])
     record = stored(trace, decision).record
     with trace.database.session() as session:
@@ -77,7 +90,9 @@ def test_the_explanation_adds_up_to_the_recorded_logit(trace: Trace, tiny: str, 
     assert float(record.explanation.residual) == pytest.approx(total + float(record.explanation.bias) - logit, abs=1e-6)
 
 
-def test_bytes_and_arrays_are_inspected_like_files(trace: Trace, tiny: str, station: str, images: Sequence[Path]) -> None:
+def test_bytes_and_arrays_are_inspected_like_files(
+    trace: Trace, tiny: str, station: str, images: Sequence[Path]
+) -> None:
     pixels = np.asarray(Image.open(images[0]))
     found = list(trace.inspector(tiny, station).inspect_many([images[0], images[0].read_bytes(), pixels]))
     assert len({decision.defect_score for decision in found}) == 1
@@ -95,10 +110,15 @@ def test_what_cannot_be_decoded_is_recorded_and_the_rest_go_on(
 ) -> None:
     broken, missing = tmp_path / "broken.png", tmp_path / "missing.png"
     broken.write_bytes(images[0].read_bytes()[:80])
-    found = list(trace.inspector(tiny, station).inspect_many([images[0], broken, images[1], missing, images[2]], batch=2))
+    found = list(
+        trace.inspector(tiny, station).inspect_many([images[0], broken, images[1], missing, images[2]], batch=2)
+    )
     assert [decision.verdict is None for decision in found] == [False, True, False, True, False]
     assert [decision.station_seq for decision in found] == [1, 2, 3, 4, 5]
-    assert [type(decision.failure) for decision in found if decision.failure] == [ImageTruncatedError, ImageMissingError]
+    assert [type(decision.failure) for decision in found if decision.failure] == [
+        ImageTruncatedError,
+        ImageMissingError,
+    ]
     record = stored(trace, found[1]).record
     assert isinstance(record, InspectionFailed)
     assert record.failure_code == "image-truncated"
@@ -159,7 +179,9 @@ def test_threads_share_an_inspector_without_gaps_or_mixed_up_maps(
     trace: Trace, tiny: str, station: str, images: Sequence[Path]
 ) -> None:
     inspector = trace.inspector(tiny, station)
-    expected = {path: decision.explanation for path, decision in zip(images, inspector.inspect_many(images), strict=True)}
+    expected = {
+        path: decision.explanation for path, decision in zip(images, inspector.inspect_many(images), strict=True)
+    }
     found: list[tuple[Path, traceai.Decision]] = []
 
     def work(offset: int) -> None:

@@ -13,7 +13,9 @@ from traceai.ledger.records import Entry
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 AT = "2026-01-31T06:00:00.000000Z"
@@ -50,7 +52,9 @@ def test_what_has_no_canonical_form_is_refused(value: object) -> None:
         canonical.dumps(value)
 
 
-@pytest.mark.parametrize("data", [b'{"b":1,"a":2}', b'{"a": 1}', b'{"a":1}\n', b'{"a":1,"a":1}', b"\xff", b"{", b'{"a":1.0}'])
+@pytest.mark.parametrize(
+    "data", [b'{"b":1,"a":2}', b'{"a": 1}', b'{"a":1}\n', b'{"a":1,"a":1}', b"\xff", b"{", b'{"a":1.0}']
+)
 def test_bytes_that_are_not_canonical_are_refused(data: bytes) -> None:
     with pytest.raises(RecordError):
         canonical.loads(data)
@@ -101,7 +105,9 @@ def test_an_entry_that_is_no_valid_record_of_a_known_schema_is_refused(change: d
     fields = json.loads(Entry.seal(review(), AT).data)
     for name, value in change.items():
         fields[name] = value
-    fields = {name: value for name, value in fields.items() if not (name in ("schema", "recorded_at") and value is None)}
+    fields = {
+        name: value for name, value in fields.items() if not (name in ("schema", "recorded_at") and value is None)
+    }
     with pytest.raises(RecordError):
         Entry.parse(canonical.dumps(fields))
 

@@ -83,7 +83,9 @@ def test_one_byte_of_an_entry(ledger: Trace, sql: Sql, position: int) -> None:
 
 
 def test_an_entry_rewritten_together_with_its_leaf_hash_and_its_row(ledger: Trace, sql: Sql) -> None:
-    (index, entry) = sql("""SELECT "index", entry FROM journal WHERE entry::text LIKE '%%' AND schema = 'review/1' LIMIT 1""")[0]
+    (index, entry) = sql(
+        """SELECT "index", entry FROM journal WHERE entry::text LIKE '%%' AND schema = 'review/1' LIMIT 1"""
+    )[0]
     altered = entry.replace(b'"truth":"good"', b'"truth":"defective"')
     assert altered != entry
     sql('UPDATE journal SET entry = %s, leaf_hash = %s WHERE "index" = %s', altered, leaf_hash(altered), index)
@@ -177,7 +179,9 @@ def test_an_invented_row(ledger: Trace, sql: Sql) -> None:
     sql("ALTER TABLE review DROP CONSTRAINT fk_review_journal_index")
     columns = "occurred_at, inspection_id, inspection_leaf, truth, defect_type, reviewer, source, note"
     for index in (0, 999):
-        sql(f"INSERT INTO review (id, journal_index, {columns}) SELECT gen_random_uuid(), {index}, {columns} FROM review LIMIT 1")
+        sql(
+            f"INSERT INTO review (id, journal_index, {columns}) SELECT gen_random_uuid(), {index}, {columns} FROM review LIMIT 1"
+        )
     found = findings(ledger)
     assert "tables: table review: a row claims journal index 0, whose entry is another" in found
     assert "tables: table review: a row claims journal index 999, which does not exist" in found
@@ -236,7 +240,9 @@ def test_a_heat_map_deleted(ledger: Trace, sql: Sql) -> None:
 
 def test_a_station_counter_set_back(ledger: Trace, sql: Sql) -> None:
     sql("UPDATE station SET last_seq = 3")
-    assert "stations: station press-4: the counter stands at 3, its last recorded decision has number 10" in findings(ledger)
+    assert "stations: station press-4: the counter stands at 3, its last recorded decision has number 10" in findings(
+        ledger
+    )
 
 
 @pytest.mark.parametrize("damage", ["alter", "swap", "delete"])

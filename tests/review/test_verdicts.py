@@ -30,7 +30,9 @@ def one_report(trace: Trace, **wanted: object) -> rates.RatesReport:
         return rates.rates(session, Filter(**wanted))[0]
 
 
-def test_the_queue_holds_what_was_drawn_and_not_yet_reviewed_oldest_first(trace: Trace, decisions: list[Decision]) -> None:
+def test_the_queue_holds_what_was_drawn_and_not_yet_reviewed_oldest_first(
+    trace: Trace, decisions: list[Decision]
+) -> None:
     review(trace, decisions[1], "good")
     with trace.database.session() as session:
         waiting = [str(row.id) for row in verdicts.queue(session)]
@@ -105,7 +107,9 @@ def test_verified_completely_the_rates_are_the_plain_counts(trace: Trace, decisi
     assert (found.estimate, found.low, found.high) == (expected.estimate, expected.low, expected.high)
 
 
-def test_rates_by_group_and_by_filter(trace: Trace, decisions: list[Decision], tiny: str, images: Sequence[Path]) -> None:
+def test_rates_by_group_and_by_filter(
+    trace: Trace, decisions: list[Decision], tiny: str, images: Sequence[Path]
+) -> None:
     trace.add_station("press-5", audit_pass_probability=1.0)
     list(trace.inspector(tiny, "press-5").inspect_many(images[:4]))
     with trace.database.session() as session:
@@ -117,7 +121,9 @@ def test_rates_by_group_and_by_filter(trace: Trace, decisions: list[Decision], t
     assert one_report(trace, station="nowhere").decisions == 0
 
 
-def test_reviews_of_parts_that_were_not_drawn_enter_no_estimate(trace: Trace, tiny: str, images: Sequence[Path]) -> None:
+def test_reviews_of_parts_that_were_not_drawn_enter_no_estimate(
+    trace: Trace, tiny: str, images: Sequence[Path]
+) -> None:
     trace.add_station("press-6", audit_pass_probability=1e-9)
     found = list(trace.inspector(tiny, "press-6").inspect_many(images))
     passed = [decision for decision in found if decision.verdict == "pass"]

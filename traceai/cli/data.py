@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from traceai.cli.terminal import (
-    ActorOption, JsonOption, actor_or_operator, console, errors, moment, opened, print_json, progress, table,
+    ActorOption,
+    JsonOption,
+    actor_or_operator,
+    console,
+    errors,
+    moment,
+    opened,
+    print_json,
+    progress,
+    table,
 )  # fmt: skip
 from traceai.data import store
 from traceai.data.snapshot import Snapshot
@@ -17,9 +26,13 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("import")
 def import_folder(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder per class, MVTec AD layout, or manifest.csv.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder per class, MVTec AD layout, or manifest.csv.")
+    ],
     name: Annotated[str, typer.Option(help="What to call the data set.")],
-    good: Annotated[str | None, typer.Option(help="The class that means a good part, where its name does not say so.")] = None,
+    good: Annotated[
+        str | None, typer.Option(help="The class that means a good part, where its name does not say so.")
+    ] = None,
     actor: ActorOption = None,
 ) -> None:
     """Import a folder as a snapshot with a digest over every image and label."""
@@ -34,7 +47,9 @@ def import_folder(
     if not new:
         console.print("The same data was imported under this name before; nothing was added.")
     for unreadable in snapshot.unreadable:
-        errors.print(f"left out: {unreadable.path}: {unreadable.message} [{unreadable.code}]", style="yellow", markup=False)
+        errors.print(
+            f"left out: {unreadable.path}: {unreadable.message} [{unreadable.code}]", style="yellow", markup=False
+        )
     for leak in snapshot.leaks:
         what = {
             "group": "one group lies in several splits",
@@ -48,7 +63,9 @@ def import_folder(
 
 @app.command()
 def show(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set; all of them where none is given.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A data set; all of them where none is given.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show what was imported."""
@@ -81,16 +98,18 @@ def synth(
     """Draw machined parts with known defects and exact masks."""
     from traceai.data.synth import Scene, write_dataset  # noqa: PLC0415
 
-    scene = Scene(
-        size=size, lighting=lighting, light_angle=light_angle, camera_angle=camera_angle, noise=noise
-    )
+    scene = Scene(size=size, lighting=lighting, light_angle=light_angle, camera_angle=camera_angle, noise=noise)
     with progress("drawing", unit="parts") as advance:
         write_dataset(folder, count=count, seed=seed, defect_rate=defect_rate, scene=scene, progress=advance)
-    console.print(f"{count} parts in {folder}. Next: traceai data import {folder} --name parts", markup=False, soft_wrap=True)
+    console.print(
+        f"{count} parts in {folder}. Next: traceai data import {folder} --name parts", markup=False, soft_wrap=True
+    )
 
 
 def print_snapshot(snapshot: Snapshot) -> None:
-    console.print(f"{snapshot.name}: {len(snapshot.items)} images, digest {snapshot.digest}", markup=False, soft_wrap=True)
+    console.print(
+        f"{snapshot.name}: {len(snapshot.items)} images, digest {snapshot.digest}", markup=False, soft_wrap=True
+    )
     print_counts(snapshot.counts())
 
 

@@ -1,5 +1,7 @@
 """`traceai db`: migrations, the URL in use, the embedded server."""
 
+from typing import Any
+
 import typer
 from sqlalchemy import text
 
@@ -18,7 +20,9 @@ def upgrade() -> None:
     """Bring the schema up to this release."""
     with Database.open(Settings.from_environment(), check_schema=False) as database:
         before, after = migrate.upgrade(database.engine)
-    console.print(f"The schema is at {after}." if before == after else f"The schema went from {before or 'nothing'} to {after}.")
+    console.print(
+        f"The schema is at {after}." if before == after else f"The schema went from {before or 'nothing'} to {after}."
+    )
 
 
 @app.command()
@@ -32,7 +36,7 @@ def check(json: JsonOption = False) -> None:
             ).scalar_one_or_none()
         found, expected = migrate.current(database.engine), migrate.head(database.engine)
         unprotected = migrate.unprotected(database.engine) if found == expected else []
-        facts = {
+        facts: dict[str, Any] = {
             "server": f"PostgreSQL {server}",
             "embedded": database.embedded is not None,
             "schema": found,
@@ -48,7 +52,9 @@ def check(json: JsonOption = False) -> None:
                 "server": facts["server"] + (" (embedded, no port)" if facts["embedded"] else ""),
                 "schema": f"{found or 'none'}; this release needs {expected}",
                 "pgvector": vector or "not offered by this server",
-                "append-only": "enforced on every evidence table" if not unprotected else f"MISSING on {', '.join(unprotected)}",
+                "append-only": "enforced on every evidence table"
+                if not unprotected
+                else f"MISSING on {', '.join(unprotected)}",
             }
         )
     if found != expected or unprotected:

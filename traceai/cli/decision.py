@@ -7,10 +7,18 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from traceai.cli.filters import (
-    FromOption, LotOption, ModelOption, ProductOption, SerialOption, StationOption, ToOption, VerdictOption, filter_of,
-)  # fmt: skip
 from traceai.cli.files import write_file
+from traceai.cli.filters import (
+    FromOption,
+    LotOption,
+    ModelOption,
+    ProductOption,
+    SerialOption,
+    StationOption,
+    ToOption,
+    VerdictOption,
+    filter_of,
+)  # fmt: skip
 from traceai.cli.terminal import JsonOption, console, moment, opened, print_facts, print_json, table, verdict_text
 from traceai.db.tables import Inspection
 from traceai.errors import BlobMissingError
@@ -43,7 +51,9 @@ def list_decisions(
     if json:
         print_json({"items": [_summary(row) for row, _ in found], "next": page.next})
         return
-    shown = table(">index", "id", "when (UTC)", "station", "serial", "lot", "model", "verdict", ">score", "evidence for")
+    shown = table(
+        ">index", "id", "when (UTC)", "station", "serial", "lot", "model", "verdict", ">score", "evidence for"
+    )
     for row in page.rows:
         shown.add_row(
             str(row.journal_index),
@@ -136,13 +146,16 @@ def sections(dossier: Dossier) -> Mapping[str, Mapping[str, Any]]:
         decision |= {"failure": f"{row.failure} [{row.failure_code}]", "source": row.source}
     else:
         decision |= {
-            "defect score": "not defined: the model has no good class" if row.defect_score is None else row.defect_score,
+            "defect score": "not defined: the model has no good class"
+            if row.defect_score is None
+            else row.defect_score,
             "operating point": _operating_point(row.pass_below, row.reject_at),
             "predicted": row.predicted,
             "scores": ", ".join(f"{name} {score}" for name, score in (row.scores or {}).items()),
         }
     decision |= {
-        "station": f"{row.station} #{row.station_seq}" + (f", trigger {row.trigger}" if row.trigger is not None else ""),
+        "station": f"{row.station} #{row.station_seq}"
+        + (f", trigger {row.trigger}" if row.trigger is not None else ""),
         "occurred (UTC)": row.occurred_at.isoformat(),
         "part": ", ".join(
             f"{name} {value}"

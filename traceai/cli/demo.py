@@ -6,7 +6,7 @@ a person would have said is marked as simulated, in the ledger and in every repo
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +31,9 @@ DEMO_PARTS, DEMO_SEED = 1000, 20
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Your own images; parts are drawn where none are given.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Your own images; parts are drawn where none are given.")
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where parts and PDFs go.")] = Path("traceai-demo"),
     seconds: Annotated[float, typer.Option(min=1, help="How long the training may take.")] = 180.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -87,7 +89,9 @@ class _Story:
             if data.exists():
                 console.print(f"Using the parts in {data}, drawn earlier.", markup=False)
             else:
-                console.print("Drawing machined parts: synthetic, with scratches, dents, cracks, missing pieces, stains.")
+                console.print(
+                    "Drawing machined parts: synthetic, with scratches, dents, cracks, missing pieces, stains."
+                )
                 splits = {"train": 0.55, "val": 0.15, "test": 0.3}
                 with progress("drawing", unit="parts") as advance:
                     write_dataset(
@@ -95,7 +99,10 @@ class _Story:
                         progress=advance,
                     )  # fmt: skip
         else:
-            name = "".join(c if c.isalnum() or c in "._-" else "-" for c in data.resolve().name.lower()).strip("._-") or "data"
+            name = (
+                "".join(c if c.isalnum() or c in "._-" else "-" for c in data.resolve().name.lower()).strip("._-")
+                or "data"
+            )
         with progress("importing", unit="images") as advance:
             snapshot = take(data, name, progress=advance)
         with self.trace.database.session() as session:
@@ -143,11 +150,9 @@ class _Story:
         return version
 
     def _station(self, name: str) -> str:
-        station = f"demo-{name}"
-        try:
+        station = f"{name}-line"
+        with suppress(AlreadyExistsError):  # an earlier demo made it
             self.trace.add_station(station, audit_pass_probability=PASS_AUDIT)
-        except AlreadyExistsError:
-            pass  # an earlier demo made it
         return station
 
     # --- 3 --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); choose a folder that exists and is yours.") from error
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); choose a folder that exists and is yours."
+        ) from error
     unfinished = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

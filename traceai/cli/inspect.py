@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from traceai.cli.terminal import ActorOption, JsonOption, actor_or_operator, console, opened, print_json, progress, table, verdict_text
+from traceai.cli.terminal import (
+    ActorOption,
+    JsonOption,
+    actor_or_operator,
+    console,
+    opened,
+    print_json,
+    progress,
+    table,
+    verdict_text,
+)
 from traceai.errors import InputError
 from traceai.inspection.decision import Decision
 from traceai.inspection.inspector import Item
@@ -34,7 +44,9 @@ def inspect(
     """
     files = collect(paths)
     if serial is not None and len(files) > 1:
-        raise InputError(f"One serial number cannot belong to {len(files)} images; inspect them one by one, or leave --serial out.")
+        raise InputError(
+            f"One serial number cannot belong to {len(files)} images; inspect them one by one, or leave --serial out."
+        )
     items = [Item(file, product=product, serial=serial, lot=lot, view=view) for file in files]
     with opened() as trace:
         inspector = trace.inspector(model, station, actor_or_operator(actor))
@@ -110,7 +122,9 @@ def print_decisions(decisions: list[Decision]) -> None:
     if len(decisions) > SHOWN:
         console.print(f"... and {len(decisions) - SHOWN} more; see `traceai decision list`.", style="dim")
     counts = Counter(str(decision.verdict or "failed") for decision in decisions)
-    console.print(f"{len(decisions)} recorded: " + ", ".join(f"{count} {name}" for name, count in counts.most_common()) + ".")
+    console.print(
+        f"{len(decisions)} recorded: " + ", ".join(f"{count} {name}" for name, count in counts.most_common()) + "."
+    )
     for decision in failed[:SHOWN]:
         if decision.failure is not None:
             console.print(

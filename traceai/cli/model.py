@@ -6,7 +6,16 @@ import typer
 from rich.text import Text
 
 from traceai.cli.terminal import (
-    ActorOption, JsonOption, actor_or_operator, console, moment, opened, print_facts, print_json, progress, table,
+    ActorOption,
+    JsonOption,
+    actor_or_operator,
+    console,
+    moment,
+    opened,
+    print_facts,
+    print_json,
+    progress,
+    table,
 )  # fmt: skip
 from traceai.data import store
 from traceai.data.snapshot import Snapshot
@@ -35,9 +44,13 @@ def train(
     data: Annotated[str, typer.Option(help="The data set to train on; see `traceai data import`.")],
     seed: Annotated[int, typer.Option(min=0)] = 0,
     seconds: Annotated[float, typer.Option(min=1, help="How long the optimisation may take.")] = 180.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, instead of --seconds: repeats a training.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps, instead of --seconds: repeats a training.")
+    ] = None,
     max_miss: Annotated[float, typer.Option(help="Share of calibration defects that may pass.")] = 0.05,
-    max_false_alarm: Annotated[float, typer.Option(help="Share of good calibration parts that may be rejected.")] = 0.05,
+    max_false_alarm: Annotated[
+        float, typer.Option(help="Share of good calibration parts that may be rejected.")
+    ] = 0.05,
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -126,7 +139,12 @@ def list_versions(
         rows = registry.versions(session, name)
         states = [registry.state(session, row.name, row.version) for row in rows]
     if json:
-        print_json([{**row.model_dump(exclude={"evaluation", "training"}), "state": state} for row, state in zip(rows, states, strict=True)])
+        print_json(
+            [
+                {**row.model_dump(exclude={"evaluation", "training"}), "state": state}
+                for row, state in zip(rows, states, strict=True)
+            ]
+        )
         return
     shown = table("version", "state", "digest", "classes", ">AUROC", "data", "made by", "when (UTC)")
     for row, state in zip(rows, states, strict=True):
@@ -163,12 +181,15 @@ def show(reference: Reference, json: JsonOption = False) -> None:
         "operating point": "none: every verdict is undecided"
         if row.pass_below is None
         else f"pass below {row.pass_below}, reject from {row.reject_at}",
-        "trained on": row.snapshot_name and f"{row.snapshot_name} {row.snapshot_digest.hex() if row.snapshot_digest else ''}",
+        "trained on": row.snapshot_name
+        and f"{row.snapshot_name} {row.snapshot_digest.hex() if row.snapshot_digest else ''}",
         "made by": f"{row.made_by}, {moment(row.occurred_at)}",
         "ledger index": row.journal_index,
     }
     for event in events:
-        facts[event.action] = f"{event.actor}, {moment(event.occurred_at)}" + (f": {event.reason}" if event.reason else "")
+        facts[event.action] = f"{event.actor}, {moment(event.occurred_at)}" + (
+            f": {event.reason}" if event.reason else ""
+        )
     print_facts(facts, title=f"{row.name}@{row.version}")
     if "good" not in row.classes:
         console.print(NO_GOOD_CLASS, style="yellow")
@@ -194,7 +215,9 @@ def evaluate(
             row = registry.find(session, reference)
         if data is None and row.snapshot_name is None:
             raise ModelError(f"{reference} does not name its training data; choose a data set with --data.")
-        snapshot = stored_snapshot(trace, data or f"{row.snapshot_name}@{row.snapshot_digest.hex() if row.snapshot_digest else ''}")
+        snapshot = stored_snapshot(
+            trace, data or f"{row.snapshot_name}@{row.snapshot_digest.hex() if row.snapshot_digest else ''}"
+        )
         model = registry.load(trace.database, trace.blobs, row, actor=actor_or_operator(actor))
         items = [item for item in snapshot.items if item.split == split]
         found = judge(
@@ -217,7 +240,9 @@ def approve(reference: Reference, reason: ReasonOption, actor: ActorOption = Non
     with opened() as trace, trace.database.session() as session:
         row = registry.find(session, reference)
         registry.approve(session, row, actor=actor_or_operator(actor), reason=reason)
-    console.print(f"Approved {row.name}@{row.version}. Next: traceai model activate {row.name}@{row.version}", markup=False)
+    console.print(
+        f"Approved {row.name}@{row.version}. Next: traceai model activate {row.name}@{row.version}", markup=False
+    )
 
 
 @app.command()
@@ -240,21 +265,29 @@ def retire(reference: Reference, reason: ReasonOption, actor: ActorOption = None
 
 def print_evaluation(found: "Evaluation") -> None:
     """AUROC, the confusion table at the operating point, types, and where the explanations point."""
-    facts: dict[str, Any] = {"images": f"{found.images} ({found.goods} good, {found.defects} defective), none of them seen in training"}
+    facts: dict[str, Any] = {
+        "images": f"{found.images} ({found.goods} good, {found.defects} defective), none of them seen in training"
+    }
     if found.auroc is not None and found.average_precision is not None:
         facts |= {"AUROC": f"{found.auroc:.3f}", "average precision": f"{found.average_precision:.3f}"}
     else:
         facts["AUROC"] = f"not defined: {found.undefined}"
     if found.type_accuracy is not None and found.type_recall is not None:
-        facts["defect type"] = f"right for {found.type_accuracy:.1%} of the defects; mean recall over types {found.type_recall:.1%}"
+        facts["defect type"] = (
+            f"right for {found.type_accuracy:.1%} of the defects; mean recall over types {found.type_recall:.1%}"
+        )
     if found.pointing is not None and found.pointing_chance is not None:
-        facts["explanation"] = f"peak on the defect for {found.pointing:.1%} (a random cell: {found.pointing_chance:.1%})"
+        facts["explanation"] = (
+            f"peak on the defect for {found.pointing:.1%} (a random cell: {found.pointing_chance:.1%})"
+        )
     print_facts(facts, title="Held-out evaluation")
     shown = table("truth", ">pass", ">undecided", ">reject", title="Confusion at the operating point")
     for truth in ("good", "defect"):
         shown.add_row(truth, *(str(found.verdicts[truth][verdict]) for verdict in ("pass", "undecided", "reject")))
     for name, counts in found.detection.items():
-        shown.add_row(Text(f"  {name}", style="dim"), *(str(counts[verdict]) for verdict in ("pass", "undecided", "reject")))
+        shown.add_row(
+            Text(f"  {name}", style="dim"), *(str(counts[verdict]) for verdict in ("pass", "undecided", "reject"))
+        )
     console.print(shown)
     if found.undefined and "no good class" in found.undefined:
         console.print(NO_GOOD_CLASS, style="yellow")

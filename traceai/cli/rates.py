@@ -74,7 +74,9 @@ def print_report(report: RatesReport) -> None:
     shown = table("rate", "meaning", "estimate")
     for name, (label, meaning) in NAMES.items():
         value: Proportion = getattr(report.rates, name)
-        shown.add_row(label, Text(meaning, style="dim"), Text(describe(value), style="" if value.estimable else "yellow"))
+        shown.add_row(
+            label, Text(meaning, style="dim"), Text(describe(value), style="" if value.estimable else "yellow")
+        )
     console.print(shown)
     for agreement in report.types:
         console.print(

@@ -6,7 +6,15 @@ import typer
 
 from traceai.cli.filters import StationOption
 from traceai.cli.terminal import (
-    ActorOption, JsonOption, actor_or_operator, console, moment, opened, print_json, table, verdict_text,
+    ActorOption,
+    JsonOption,
+    actor_or_operator,
+    console,
+    moment,
+    opened,
+    print_json,
+    table,
+    verdict_text,
 )  # fmt: skip
 from traceai.inspection import history
 from traceai.review import verdicts

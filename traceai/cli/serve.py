@@ -38,5 +38,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         listening.close()
-        raise PortTakenError(f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another with --port.") from error
+        raise PortTakenError(
+            f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another with --port."
+        ) from error
     return listening

@@ -56,7 +56,9 @@ def _plain(value: Any) -> Any:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim"
+    )
     for column in columns:
         # A leading ">" sets a column of numbers flush right.
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
@@ -65,7 +67,9 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def print_facts(facts: Mapping[str, Any], title: str | None = None) -> None:
     """Label and value, one a line. Values are data, never markup."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False)
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False
+    )
     made.add_column(style="dim")
     made.add_column(overflow="fold")
     for label, value in facts.items():

@@ -15,6 +15,8 @@ from traceai.ledger import log, records
 from traceai.ledger.records import validated
 from traceai.ledger.verification import listing_of
 
+_DIGESTS = ("sha256", "pixel_sha256", "mask_sha256")
+
 
 def save(
     session: Session,
@@ -77,7 +79,9 @@ def find(session: Session, reference: str) -> DatasetSnapshot:
     for row in reversed(names(session)):
         if row.name == name and row.digest.hex().startswith(digest):
             return row
-    raise DatasetMissingError(f"There is no dataset {reference}; import one with `traceai data import DIR --name {name}`.")
+    raise DatasetMissingError(
+        f"There is no dataset {reference}; import one with `traceai data import DIR --name {name}`."
+    )
 
 
 def items(session: Session, row: DatasetSnapshot) -> tuple[SnapshotItem, ...]:
@@ -85,15 +89,13 @@ def items(session: Session, row: DatasetSnapshot) -> tuple[SnapshotItem, ...]:
     rows = session.execute(
         select(DatasetImage).where(DatasetImage.snapshot_id == row.id).order_by(DatasetImage.path)  # type: ignore[arg-type]
     ).scalars()
-    return tuple(
-        SnapshotItem(
-            **{
-                name: value.hex() if isinstance(value, bytes) else value
-                for name, value in image.model_dump(exclude={"snapshot_id"}).items()
-            }
-        )
-        for image in rows
-    )
+    found = []
+    for image in rows:
+        fields: dict[str, Any] = image.model_dump(exclude={"snapshot_id"})
+        for column in _DIGESTS:
+            fields[column] = None if fields[column] is None else fields[column].hex()
+        found.append(SnapshotItem(**fields))
+    return tuple(found)
 
 
 def snapshot(session: Session, blobs: BlobStore, row: DatasetSnapshot) -> Snapshot:
@@ -120,12 +122,14 @@ class StoredFiles:
         try:
             return self.blobs.get(sha256)
         except (BlobMissingError, BlobTamperedError) as error:
-            raise DatasetChangedError(f"{path} can no longer be read as it was imported: {error.message}", path=path) from error
+            raise DatasetChangedError(
+                f"{path} can no longer be read as it was imported: {error.message}", path=path
+            ) from error
 
 
 def _row(item: SnapshotItem) -> dict[str, Any]:
     row = asdict(item)
-    for column in ("sha256", "pixel_sha256", "mask_sha256"):
+    for column in _DIGESTS:
         row[column] = None if row[column] is None else bytes.fromhex(row[column])
     return row
 

@@ -82,7 +82,7 @@ class Database:
     def _greet(self) -> None:
         with translated(), self.engine.connect() as connection:
             version = connection.dialect.server_version_info
-        if version is None or version[0] < OLDEST_SERVER:
+        if version is None or int(version[0]) < OLDEST_SERVER:
             raise DatabaseUnavailableError(
                 f"This server is PostgreSQL {version[0] if version else '?'}; traceai needs {OLDEST_SERVER} or later."
             )

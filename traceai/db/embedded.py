@@ -113,7 +113,7 @@ class EmbeddedServer:
         if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
             return folder
         # The data's inode makes the name this home's own; the folder is made private before the server uses it.
-        return Path(tempfile.gettempdir()) / f"traceai-{os.stat(self.folder).st_ino:x}"
+        return Path(tempfile.gettempdir()) / f"traceai-{self.folder.stat().st_ino:x}"
 
     @property
     def url(self) -> str:
@@ -250,7 +250,7 @@ def system_account() -> pwd.struct_passwd:
     except KeyError:
         pass
     try:
-        subprocess.run(
+        subprocess.run(  # noqa: S603  # fixed words
             ["/usr/sbin/useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
             check=True,
             capture_output=True,

@@ -166,9 +166,7 @@ def dossier(session: Session, row: Inspection) -> Dossier:
     )
 
 
-def model_and_snapshot(
-    session: Session, name: str, version: int
-) -> tuple[ModelVersion | None, DatasetSnapshot | None]:
+def model_and_snapshot(session: Session, name: str, version: int) -> tuple[ModelVersion | None, DatasetSnapshot | None]:
     """A version and the data it was trained on, where they are on record."""
     model = session.execute(
         select(ModelVersion).where(
@@ -180,8 +178,8 @@ def model_and_snapshot(
         return model, None
     snapshot = session.execute(
         select(DatasetSnapshot).where(
-            DatasetSnapshot.name == model.snapshot_name,  # type: ignore[arg-type]
-            DatasetSnapshot.digest == model.snapshot_digest,  # type: ignore[arg-type]
+            DatasetSnapshot.name == model.snapshot_name,
+            DatasetSnapshot.digest == model.snapshot_digest,
         )
     ).scalar_one_or_none()
     return model, snapshot

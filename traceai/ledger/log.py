@@ -82,7 +82,7 @@ def lock(session: Session) -> LedgerHead:
     Raises:
         SchemaError: the head row is gone.
     """
-    head = session.execute(select(LedgerHead).with_for_update()).scalar_one_or_none()
+    head: LedgerHead | None = session.execute(select(LedgerHead).with_for_update()).scalar_one_or_none()
     if head is None:
         raise SchemaError(
             "The ledger has no head row; restore the database from a backup and run `traceai ledger verify`."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, RowMapping, Table, func, select
 from sqlmodel import SQLModel
 
 from traceai.clock import timestamp
@@ -22,6 +22,7 @@ from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.projection import project, readable
 from traceai.ledger.records import Entry, Inspection
 
+HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 BATCH = 1000
 # Findings beyond this many of a fact are counted, not listed: an emptied table would otherwise fill the screen.
 LISTED = 100
@@ -90,7 +91,7 @@ class _Verification:
         self.seen_blobs: set[bytes] = set()
 
     def run(self) -> Outcome:
-        head = self.connection.execute(select(tables.LedgerHead.__table__)).mappings().one_or_none()
+        head = self.connection.execute(select(HEAD)).mappings().one_or_none()
         size = head["size"] if head else 0
         frontier = Frontier()
         expected = 0
@@ -162,7 +163,8 @@ class _Verification:
     def _journal_columns(self, stored: Any, entry: Entry) -> None:
         if stored["schema"] != entry.record.schema_name:
             self.rows.fail(
-                f"table journal, index {stored['index']}, column schema: {stored['schema']} stands, {entry.record.schema_name} was recorded"
+                f"table journal, index {stored['index']}, column schema: {stored['schema']} stands, "
+                f"{entry.record.schema_name} was recorded"
             )
         if timestamp(stored["recorded_at"]) != entry.recorded_at:
             self.rows.fail(
@@ -277,6 +279,7 @@ class _Verification:
                 for column in ("sha256", "mask_sha256"):
                     self._stored(f"dataset {row['name']}, {listed['path']}, {column}", listed[column])
         self._orphans(snapshot, image)
+
     def _locate(self, snapshot: Any, listing: bytes) -> None:
         """Name the altered images, where the stored listing is at hand to compare with."""
         if self.blobs is None:
@@ -306,7 +309,7 @@ class _Verification:
             self.snapshots.fail(f"table dataset_image: {count} images belong to no snapshot")
 
 
-def listing_of(images: Iterable[Mapping[str, Any]]) -> bytes:
+def listing_of(images: Iterable[Mapping[str, Any] | RowMapping]) -> bytes:
     """The canonical list of a snapshot's images, by path: every column but `snapshot_id`, digests in hex."""
     rows = [
         {

@@ -11,7 +11,7 @@ from traceai.db.tables import ModelEvent, ModelVersion
 from traceai.errors import ForbiddenError, InputError, ModelNotFoundError, ModelStateError, ModelTamperedError
 from traceai.images.blobs import BlobStore
 from traceai.inspection.history import model_events
-from traceai.ledger import canonical, log, records
+from traceai.ledger import log, records
 from traceai.ledger.records import ModelRef, validated
 
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only lists versions needs none
@@ -49,7 +49,7 @@ def register(
         {
             "model": {"name": manifest.name, "version": (last or 0) + 1, "digest": digest},
             "weights_sha256": manifest.weights_sha256,
-            "architecture": canonical.dumps(manifest.architecture.model_dump(mode="json")).decode(),
+            "architecture": manifest.architecture.describe(),
             "parameters": parameters,
             "layer": manifest.layer,
             "classes": list(manifest.classes),
@@ -183,19 +183,23 @@ def retire(session: Session, row: ModelVersion, *, actor: str, reason: str) -> N
     _event(session, row, "retire", actor, reason)
 
 
+def require_usable(session: Session, row: ModelVersion) -> None:
+    """Raises:
+    ModelStateError: the version is retired and inspects nothing more.
+    """
+    if state(session, row.name, row.version) == "retired":
+        raise ModelStateError(f"{row.name}@{row.version} is retired; choose another version.")
+
+
 def load(database: Database, blobs: BlobStore, row: ModelVersion, *, actor: str) -> "LoadedModel":
     """The network of a version, every byte checked against its digest. A refusal is recorded before it is raised.
 
     Raises:
         ModelTamperedError: manifest or weights are not what was registered.
-        ModelStateError: the version is retired.
         BlobMissingError: a file is gone.
     """
     from traceai.models import artifact  # noqa: PLC0415  # see above
 
-    with database.session() as session:
-        if state(session, row.name, row.version) == "retired":
-            raise ModelStateError(f"{row.name}@{row.version} is retired; choose another version.")
     try:
         return artifact.load(row.digest.hex(), blobs)
     except ModelTamperedError as error:

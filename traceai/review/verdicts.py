@@ -58,7 +58,7 @@ def add_many(session: Session, findings: Sequence[Finding], *, reviewer: str, si
             select(_journal.c["index"], _journal.c.leaf_hash).where(
                 _journal.c["index"].in_([finding.row.journal_index for finding in findings])
             )
-        ).all()  # type: ignore[arg-type]  # pairs
+        ).all()
     )
     reviews = [
         validated(

@@ -162,7 +162,7 @@ class BeggGreenes:
     specificity: Proportion
 
 
-def begg_greenes(  # noqa: PLR0917 - the order of the published notation
+def begg_greenes(
     s1: SupportsIndex,
     r1: SupportsIndex,
     s0: SupportsIndex,
@@ -199,7 +199,7 @@ def begg_greenes(  # noqa: PLR0917 - the order of the published notation
     )
 
 
-def miss_rate(  # noqa: PLR0917 - the order of the published notation
+def miss_rate(
     s1: SupportsIndex,
     r1: SupportsIndex,
     s0: SupportsIndex,

@@ -33,7 +33,7 @@ def period(since: datetime | None, until: datetime | None) -> tuple[datetime | N
     return since, until
 
 
-def wanted(  # noqa: PLR0917  # one parameter a filter, as the query string has them
+def wanted(  # one parameter a filter, as the query string has them
     serial: str | None = None,
     lot: str | None = None,
     product: str | None = None,

@@ -1,0 +1,234 @@
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+from PIL import Image
+from sqlalchemy import func, select
+
+from tests.api.conftest import Client
+from traceai.db.tables import Inspection
+from traceai.images.decode import identify
+from traceai.inspection.decision import Decision
+from traceai.ledger import verification
+from traceai.sdk import Trace
+
+
+def test_search_newest_first_with_an_opaque_next(client: Client, recorded: list[Decision]) -> None:
+    auditor = client("auditor")
+    seen, after = [], None
+    while True:
+        page = auditor.get("/v1/inspections", params={"limit": 5} | ({"after": after} if after else {})).json()
+        seen += [item["id"] for item in page["items"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == [decision.id for decision in recorded][::-1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [
+        ({"serial": "SN-3"}, 1),
+        ({"lot": "L7"}, 13),
+        ({"lot": "L8"}, 0),
+        ({"station": "press-4"}, 13),
+        ({"model": "tiles", "version": 1}, 13),
+        ({"model": "tiles", "version": 2}, 0),
+        ({"verdict": "failed"}, 1),
+        ({"since": "2020-01-01T00:00:00Z"}, 13),
+        ({"until": "2020-01-01T00:00:00+02:00"}, 0),
+    ],
+)
+def test_filters(client: Client, recorded: list[Decision], parameters: dict, count: int) -> None:
+    response = client("auditor").get("/v1/inspections", params=parameters)
+    assert response.status_code == 200
+    assert len(response.json()["items"]) == count
+
+
+@pytest.mark.parametrize(
+    ("parameters", "word"),
+    [
+        ({"verdict": "perhaps"}, "verdict"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-01-01T00:00:00"}, "time zone"),
+        ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "period"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"after": "nonsense"}, "first page"),
+        ({"version": 0}, "version"),
+        ({"version": 2**40}, "version"),
+        ({"serial": "nul\x00"}, "NUL"),
+    ],
+)
+def test_a_bad_query_is_a_problem_document(client: Client, parameters: dict, word: str) -> None:
+    response = client("auditor").get("/v1/inspections", params=parameters)
+    assert response.status_code == 400
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["code"] == "bad-input"
+    assert problem["status"] == 400
+    assert word in problem["detail"]
+
+
+def test_one_decision_says_what_is_on_record(client: Client, recorded: list[Decision]) -> None:
+    decision = recorded[3]
+    found = client("auditor").get(f"/v1/inspections/{decision.id}").json()
+    assert found["verdict"] == decision.verdict
+    assert found["ledger"]["leaf_hash"] == decision.receipt.leaf_hash.hex()
+    assert found["ledger"]["index"] == decision.receipt.index
+    assert found["image"]["sha256"] == identify(Path(decision.source).read_bytes())
+    assert found["part"]["serial"] == "SN-3"
+    assert found["explanation"]["sha256"] == decision.explanation.sha256
+    assert [event["action"] for event in found["model_events"]] == ["approve", "activate"]
+    assert found["reviews"] == []
+    assert "salt" not in found
+    by_index = client("auditor").get(f"/v1/inspections/{decision.receipt.index}").json()
+    assert by_index == found
+
+
+def test_a_failed_inspection_says_so(client: Client, recorded: list[Decision]) -> None:
+    found = client("auditor").get(f"/v1/inspections/{recorded[12].id}").json()
+    assert found["verdict"] is None
+    assert found["failure"]["code"] == "image-truncated"
+    assert found["record"] == "inspection-failed/1"
+
+
+def test_the_image_comes_back_byte_for_byte(client: Client, recorded: list[Decision]) -> None:
+    for decision in (recorded[0], recorded[12]):
+        response = client("auditor").get(f"/v1/inspections/{decision.id}/image")
+        assert response.content == Path(decision.source).read_bytes()
+        assert response.headers["x-content-type-options"] == "nosniff"
+    assert client("auditor").get(f"/v1/inspections/{recorded[0].id}/image").headers["content-type"] == "image/png"
+
+
+def test_the_explanation_is_a_picture_and_the_same_one_each_time(client: Client, recorded: list[Decision]) -> None:
+    auditor = client("auditor")
+    responses = [auditor.get(f"/v1/inspections/{recorded[0].id}/explanation.png") for _ in range(2)]
+    assert responses[0].headers["content-type"] == "image/png"
+    assert responses[0].content == responses[1].content
+    picture = np.asarray(Image.open(io.BytesIO(responses[0].content)).convert("RGB"))
+    assert picture.std() > 10
+
+
+def test_a_failed_inspection_has_no_explanation(client: Client, recorded: list[Decision]) -> None:
+    response = client("auditor").get(f"/v1/inspections/{recorded[12].id}/explanation.png")
+    assert response.status_code in {409, 422}
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["", "/image", "/explanation.png", "/reviews"])
+@pytest.mark.parametrize("reference", ["01a20998-f540-74bc-8717-dcec9f9e6fee", "999999", "nonsense"])
+def test_an_unknown_decision_is_404(client: Client, path: str, reference: str) -> None:
+    response = client("auditor").get(f"/v1/inspections/{reference}{path}")
+    assert response.status_code == 404
+    assert response.json()["code"] == "decision-not-found"
+
+
+def test_a_lost_image_is_told_and_not_replaced(trace: Trace, client: Client, recorded: list[Decision]) -> None:
+    digest = identify(Path(recorded[0].source).read_bytes())
+    (Path(trace.settings.blobs_url) / trace.blobs.path(digest)).unlink()
+    response = client("auditor").get(f"/v1/inspections/{recorded[0].id}/image")
+    assert (response.status_code, response.json()["code"]) == (404, "blob-missing")
+
+
+def post(client: TestClient, path: Path, **fields: str) -> Response:
+    data = {"model": "tiles", "station": "press-4", **fields}
+    return client.post("/v1/inspections", data=data, files={"image": (path.name, path.read_bytes())})
+
+
+def test_a_station_posts_an_image_and_hears_the_verdict(
+    trace: Trace, client: Client, recorded: list[Decision], images: Sequence[Path]
+) -> None:
+    response = post(client("station"), images[2], serial="SN-77", lot="L9", trigger="5")
+    assert response.status_code == 201
+    found = response.json()
+    assert found["verdict"] == recorded[2].verdict
+    assert found["part"]["serial"] == "SN-77"
+    assert found["trigger"] == 5
+    assert found["station_seq"] == 14
+    assert verification.verify(trace.database.engine, trace.blobs).holds
+
+
+def test_a_posted_file_that_is_no_image_is_refused_and_recorded(
+    trace: Trace, client: Client, recorded: list[Decision], tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.png"
+    path.write_text("no image")
+    response = post(client("station"), path, serial="SN-78")
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["code"] == "image-format"
+    found = client("auditor").get(f"/v1/inspections/{problem['inspection_id']}").json()
+    assert found["part"]["serial"] == "SN-78"
+    assert found["failure"]["source"] == "notes.png"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"model": "other"}, 404, "model-not-found"),
+        ({"model": "tiles@9"}, 404, "model-not-found"),
+        ({"station": "press-9"}, 404, "station-not-found"),
+        ({"serial": "nul\x00"}, 400, "bad-input"),
+        ({"trigger": "-1"}, 400, "bad-input"),
+    ],
+)
+def test_a_posted_image_with_wrong_words_records_nothing(
+    trace: Trace, client: Client, recorded: list[Decision], images: Sequence[Path], fields: dict, status: int, code: str
+) -> None:
+    response = post(client("station"), images[0], **fields)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    with trace.database.session() as session:
+        assert session.execute(select(func.count()).select_from(Inspection)).scalar_one() == 13
+
+
+def test_a_review_is_appended_in_the_reviewers_name(client: Client, recorded: list[Decision]) -> None:
+    reviewer = client("reviewer")
+    url = f"/v1/inspections/{recorded[0].id}/reviews"
+    response = reviewer.post(url, json={"truth": "defective", "defect_type": "dent", "note": "seen"})
+    assert response.status_code == 201
+    assert response.json()["reviewer"].startswith("reviewer-")
+    assert response.json()["source"] == "human"
+    assert reviewer.post(url, json={"truth": "good"}).status_code == 201
+    assert [found["truth"] for found in reviewer.get(url).json()] == ["defective", "good"]
+    queue = [item["id"] for item in reviewer.get("/v1/reviews/queue").json()]
+    assert recorded[0].id not in queue
+    assert len(queue) == 11
+
+
+@pytest.mark.parametrize("body", [{}, {"truth": "fine"}, {"truth": "good", "defect_type": "dent"}])
+def test_a_review_that_makes_no_sense_is_refused(client: Client, recorded: list[Decision], body: dict) -> None:
+    response = client("reviewer").post(f"/v1/inspections/{recorded[0].id}/reviews", json=body)
+    assert response.status_code == 400
+    assert response.json()["code"] == "bad-input"
+
+
+def test_rates_carry_their_interval_or_the_reason_why_there_is_none(client: Client, recorded: list[Decision]) -> None:
+    found = client("auditor").get("/v1/rates").json()
+    assert len(found) == 1
+    assert found[0]["decisions"] == 12
+    assert found[0]["failed"] == 1
+    assert found[0]["false_negative_rate"]["estimate"] is None
+    assert found[0]["false_negative_rate"]["reason"]
+    assert (
+        found[0]["undecided_share"]["low"]
+        <= found[0]["undecided_share"]["estimate"]
+        <= found[0]["undecided_share"]["high"]
+    )
+
+
+def test_models_and_their_lives(client: Client, recorded: list[Decision]) -> None:
+    auditor = client("auditor")
+    listed = auditor.get("/v1/models").json()
+    assert [(row["name"], row["version"], row["made_by"]) for row in listed] == [("tiles", 1, "erin")]
+    assert auditor.get("/v1/models/tiles/versions/1").json() == listed[0]
+    assert auditor.get("/v1/models/tiles/versions/2").status_code == 404
+
+
+def test_the_ledgers_head(client: Client, recorded: list[Decision], trace: Trace) -> None:
+    outcome = verification.verify(trace.database.engine)
+    assert client("auditor").get("/v1/ledger").json() == {"size": outcome.size, "root": outcome.root.hex()}

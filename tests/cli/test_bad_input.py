@@ -1,0 +1,170 @@
+"""Every user mistake: one clear sentence with what to do, a stable code, exit 2, nothing half-written."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.cli.conftest import Run
+from tests.conftest import database_url
+from traceai.errors import HomeError
+from traceai.sdk import Trace
+from traceai.settings import Settings
+
+ID = "01a20998-f540-74bc-8717-dcec9f9e6fee"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["data", "import", "{tmp}/nowhere", "--name", "x"], "dataset-missing"),
+        (["data", "import", "{tmp}/empty", "--name", "x"], "dataset-empty"),
+        (["data", "import", "{tmp}/file.txt", "--name", "x"], "dataset-"),
+        (["data", "import", "{tmp}/empty", "--name", "No Good"], "dataset-invalid"),
+        (["data", "show", "nothing"], "dataset-missing"),
+        (["data", "synth", "{tmp}/new", "--count", "20", "--size", "5"], "bad-input"),
+        (["model", "train", "m", "--data", "nothing"], "dataset-missing"),
+        (["model", "show", "nothing"], "model-not-found"),
+        (["model", "show", "tiles@99"], "model-not-found"),
+        (["model", "approve", "tiles@1", "--reason", "again", "--as", "ada"], "model-state"),
+        (["model", "approve", "tiles@1", "--reason", "mine", "--as", "erin"], "forbidden"),
+        (["model", "activate", "tiles@1"], "model-state"),
+        (["inspect", "{tmp}/nowhere.png", "--model", "tiles", "--station", "press-4"], "bad-input"),
+        (["inspect", "{tmp}/empty", "--model", "tiles", "--station", "press-4"], "bad-input"),
+        (["inspect", "{image}", "--model", "nothing", "--station", "press-4"], "model-not-found"),
+        (["inspect", "{image}", "--model", "tiles", "--station", "nowhere"], "station-not-found"),
+        (["inspect", "{image}", "{image}", "--model", "tiles", "--station", "press-4", "--serial", "S"], "bad-input"),
+        (["inspect", "{image}", "--model", "tiles", "--station", "press-4", "--lot", ""], "bad-input"),
+        (["decision", "show", ID], "decision-not-found"),
+        (["decision", "explain", "nonsense", "-o", "{tmp}/x.png"], "decision-not-found"),
+        (["decision", "list", "--verdict", "perhaps"], "bad-input"),
+        (["decision", "list", "--from", "yesterday"], "bad-input"),
+        (["decision", "list", "--model", "tiles@x"], "bad-input"),
+        (["decision", "list", "--limit", "0"], "bad-input"),
+        (["decision", "list", "--after", "nonsense"], "bad-input"),
+        (["review", "add", ID, "--truth", "good"], "decision-not-found"),
+        (["rates", "--by", "weather"], "bad-input"),
+        (["rates", "--confidence", "2"], "bad-input"),
+        (["report", "decision", ID, "-o", "{tmp}/x.pdf"], "decision-not-found"),
+        (["report", "audit", "-o", "{tmp}/nowhere/x.pdf"], "bad-input"),
+        (["user", "add", "bob", "--role", "king"], "bad-input"),
+        (["token", "create", "--user", "nobody"], "user-not-found"),
+        (["station", "add", "press-4"], "already-exists"),
+        (["station", "add", "press-5", "--audit", "0"], "bad-input"),
+        (["demo", "--data", "{tmp}/nowhere"], "bad-input"),
+        (["db", "start"], "settings-invalid"),
+    ],
+)  # fmt: skip
+def test_one_sentence_a_code_and_nothing_changed(
+    run: Run, here: Trace, tiny: str, images: list[Path], tmp_path: Path, command: list[str], code: str
+) -> None:
+    here.add_station("press-4")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("x")
+    before = contents(here)
+    files = {path for path in tmp_path.rglob("*") if path.is_file() and "home" not in path.parts}
+    result = run(*(word.format(tmp=tmp_path, image=images[0]) for word in command))
+    assert result.code == 2, result.err
+    said = result.err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("traceai: ")
+    assert f"[{code}" in said[0]
+    assert said[0].rpartition(" [")[0].endswith(".")
+    assert contents(here) == before
+    assert {path for path in tmp_path.rglob("*") if path.is_file() and "home" not in path.parts} == files
+
+
+def contents(trace: Trace) -> dict[str, int]:
+    from sqlalchemy import text
+    from sqlmodel import SQLModel
+
+    with trace.database.engine.connect() as connection:
+        return {
+            name: connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one()
+            for name in SQLModel.metadata.tables
+        }
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["nothing"], ["decision", "show"], ["rates", "--no-such-option"]])
+def test_wrong_usage_exits_2(run: Run, command: list[str]) -> None:
+    assert run(*command).code == 2
+
+
+def test_the_database_is_down(run: Run, here: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEAI_DATABASE_URL", "postgresql://someone:secret@127.0.0.1:1/nothing")
+    result = run("decision", "list")
+    assert result.code == 2
+    assert "[database-unavailable]" in result.err
+    assert "secret" not in result.err
+
+
+def test_the_schema_was_never_migrated(run: Run, here: Trace, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE bare")
+    monkeypatch.setenv("TRACEAI_DATABASE_URL", database_url(server, "bare"))
+    result = run("decision", "list")
+    assert result.code == 2
+    assert "traceai db upgrade" in result.err
+    assert run("db", "check").code == 1
+    assert run("db", "upgrade").code == 0
+    assert run("decision", "list").code == 0
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP DATABASE bare WITH (FORCE)")
+
+
+def test_a_port_that_is_taken(run: Run, here: Trace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = run("serve", "--port", taken.getsockname()[1])
+    assert result.code == 2
+    assert "[port-taken]" in result.err
+    assert "--port" in result.err
+
+
+def test_a_home_that_is_not_a_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("TRACEAI_HOME", str(tmp_path / "file" / "home"))
+    result = run("decision", "list")
+    assert result.code == 2
+    assert "[home-unusable]" in result.err
+
+
+def test_a_home_that_is_not_writable(open_folder: Callable[[], Path]) -> None:
+    home = open_folder()
+    home.chmod(0o555)
+    child = os.fork()
+    if child == 0:  # root may write anywhere, so somebody else has to try
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            Settings(home=home).ensure_home()
+        except HomeError as error:
+            os._exit(42 if "is not writable" in error.message else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    home.chmod(0o755)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense"])
+def test_a_url_that_is_not_postgresql(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TRACEAI_HOME", str(tmp_path))
+    monkeypatch.setenv("TRACEAI_DATABASE_URL", url)
+    result = run("decision", "list")
+    assert result.code == 2
+    assert "[settings-invalid]" in result.err
+
+
+def test_a_crash_exits_3_and_is_no_verification_result(run: Run, here: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from traceai.ledger import verification
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(verification, "verify", crash)
+    result = run("ledger", "verify")
+    assert result.code == 3
+    assert "unforeseen" in result.err
