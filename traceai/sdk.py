@@ -2,19 +2,25 @@
 
 import getpass
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from traceai.clock import now
 from traceai.db.connection import Database
 from traceai.db.tables import Station
-from traceai.errors import AlreadyExistsError, InputError
+from traceai.errors import AlreadyExistsError, InputError, ModelError
 from traceai.images.blobs import BlobStore
+from traceai.images.preprocess import Preprocessing
 from traceai.inspection.inspector import Inspector
 from traceai.ledger.records import ModelRef
 from traceai.settings import Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import nn
+
+    from traceai.explain.splitting import Split
     from traceai.inspection.engine import Engine
+    from traceai.models.operating_point import OperatingPoint
 
 DEFAULT_PASS_AUDIT = 0.05
 
@@ -27,11 +33,27 @@ class Trace:
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
         self._engines: dict[bytes, Engine] = {}
 
-    def inspector(self, model: str, station: str, actor: str | None = None) -> Inspector:
+    def inspector(
+        self,
+        model: str,
+        station: str,
+        *,
+        actor: str | None = None,
+        module: "nn.Module | None" = None,
+        split: "Split | None" = None,
+    ) -> Inspector:
         """An inspector for `NAME` (its active version) or `NAME@V` at a station.
+
+        Args:
+            model: the version to inspect with.
+            station: a station added before.
+            actor: who asks, for the record of a refusal; the system user where nobody is named.
+            module, split: the network of a version that `register_model` entered in another process; its parameters
+                are overwritten with the registered ones.
 
         Raises:
             ModelNotFoundError, ModelStateError: no such version, or not one to inspect with.
+            ModelError: a network of your own that was not passed as `module`.
             ModelTamperedError: its files are not what was registered; the refusal is recorded.
             StationNotFoundError: no such station.
         """
@@ -42,10 +64,93 @@ class Trace:
             row = registry.find(session, model)
             registry.require_usable(session, row)
         if row.digest not in self._engines:
-            loaded = registry.load(self.database, self.blobs, row, actor=actor or operator())
+            loaded = registry.load(
+                self.database, self.blobs, row, actor=actor or operator(), module=module, parts=split
+            )
             self._engines[row.digest] = Engine(loaded)
         reference = ModelRef(name=row.name, version=row.version, digest=row.digest.hex())
         return Inspector(self.database, self.blobs, self._engines[row.digest], reference, station)
+
+    def register_model(
+        self,
+        name: str,
+        module: "nn.Module",
+        *,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        split: "str | Split | None" = None,
+        operating_point: "OperatingPoint | None" = None,
+        evaluation: Mapping[str, Any] | None = None,
+        made_by: str | None = None,
+    ) -> str:
+        """Make an existing PyTorch classifier traceable: enter it as the next version of `name`.
+
+        Its weights are kept under their digest; its code stays yours, so another process passes it to `inspector`.
+
+        Args:
+            name: what to call the model.
+            module: takes (N, C, H, W) float32, returns (N, classes) logits; put into evaluation mode.
+            classes: names in the order of the logits; "good" is the class of good parts, the others are defect types.
+            preprocessing: from decoded pixels to the network's input; part of the version's digest.
+            split: the dotted name of the layer whose output is the feature map, or trunk and head; None for the
+                architectures that `traceai.explain.split` knows.
+            operating_point: None leaves every verdict undecided.
+            evaluation: JSON values, floats as decimal strings; printed in reports.
+            made_by: who cannot approve it later; the system user where nobody is named.
+
+        Returns:
+            `NAME@V`.
+
+        Raises:
+            SplitError: the network cannot be split there, or the split does not reproduce its logits.
+            ModelError: the parts do not belong together.
+        """
+        import torch  # noqa: PLC0415  # takes seconds to import
+
+        from traceai.explain.splitting import Split  # noqa: PLC0415
+        from traceai.explain.splitting import split as split_at  # noqa: PLC0415
+        from traceai.inspection.engine import Engine  # noqa: PLC0415
+        from traceai.models import registry  # noqa: PLC0415
+        from traceai.models.artifact import ExternalArchitecture, LoadedModel, Manifest, pack  # noqa: PLC0415
+
+        module.eval().requires_grad_(False)
+        shape = (2, preprocessing.channels, preprocessing.height, preprocessing.width)
+        probe = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        if isinstance(split, Split):
+            # Slices and wrappers around the network's layers are modules of their own, with a mode of their own.
+            split.trunk.eval()
+            split.head.eval()
+            parts = split
+        else:
+            parts = split_at(module, split, probe=probe)
+        with torch.inference_mode():
+            outputs = parts.head(parts.trunk(probe)).shape[1]
+        if outputs != len(classes):
+            raise ModelError(f"The network has {outputs} outputs and {len(classes)} classes are named; name one for each output.")
+        manifest_bytes, weights = pack(
+            module,
+            name=name,
+            architecture=ExternalArchitecture(type=f"{type(module).__module__}.{type(module).__qualname__}"),
+            preprocessing=preprocessing,
+            classes=classes,
+            operating_point=operating_point,
+            layer=parts.layer,
+            training=None,
+        )
+        manifest = Manifest.model_validate_json(manifest_bytes)
+        with self.database.session() as session:
+            row = registry.register(
+                session,
+                self.blobs,
+                manifest,
+                weights,
+                parameters=sum(parameter.numel() for parameter in module.parameters()),
+                snapshot_name=None,
+                evaluation=evaluation or {},
+                made_by=made_by or operator(),
+            )
+        self._engines[row.digest] = Engine(LoadedModel(row.digest.hex(), manifest, module, parts))
+        return f"{row.name}@{row.version}"
 
     def add_station(self, name: str, *, audit_pass_probability: float = DEFAULT_PASS_AUDIT) -> None:
         """Add a place on the line, and the probability with which its passes are drawn for blind verification.

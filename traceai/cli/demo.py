@@ -162,7 +162,7 @@ class _Story:
     ) -> list[Decision]:
         from traceai.inspection.inspector import Item  # noqa: PLC0415
 
-        inspector = self.trace.inspector(f"{version.name}@{version.version}", station, ENGINEER)
+        inspector = self.trace.inspector(f"{version.name}@{version.version}", station, actor=ENGINEER)
         items = (
             Item(
                 self.trace.blobs.get(item.sha256),

@@ -49,7 +49,7 @@ def inspect(
         )
     items = [Item(file, product=product, serial=serial, lot=lot, view=view) for file in files]
     with opened() as trace:
-        inspector = trace.inspector(model, station, actor_or_operator(actor))
+        inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
         decisions: list[Decision] = []
         with progress("inspecting", unit="images") as advance:
             for decision in inspector.inspect_many(items):

@@ -15,6 +15,9 @@ from traceai.ledger import log, records
 from traceai.ledger.records import ModelRef, validated
 
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only lists versions needs none
+    from torch import nn
+
+    from traceai.explain.splitting import Split
     from traceai.models.artifact import LoadedModel, Manifest
 
 # Serialises the choice of version numbers; "mode" in ASCII.
@@ -191,8 +194,18 @@ def require_usable(session: Session, row: ModelVersion) -> None:
         raise ModelStateError(f"{row.name}@{row.version} is retired; choose another version.")
 
 
-def load(database: Database, blobs: BlobStore, row: ModelVersion, *, actor: str) -> "LoadedModel":
+def load(
+    database: Database,
+    blobs: BlobStore,
+    row: ModelVersion,
+    *,
+    actor: str,
+    module: "nn.Module | None" = None,
+    parts: "Split | None" = None,
+) -> "LoadedModel":
     """The network of a version, every byte checked against its digest. A refusal is recorded before it is raised.
+
+    `module` and `parts`: the network of a version whose code is not held here; see `artifact.load`.
 
     Raises:
         ModelTamperedError: manifest or weights are not what was registered.
@@ -201,7 +214,7 @@ def load(database: Database, blobs: BlobStore, row: ModelVersion, *, actor: str)
     from traceai.models import artifact  # noqa: PLC0415  # see above
 
     try:
-        return artifact.load(row.digest.hex(), blobs)
+        return artifact.load(row.digest.hex(), blobs, module=module, parts=parts)
     except ModelTamperedError as error:
         refusal = records.ModelRefused(
             model=ModelRef(name=row.name, version=row.version, digest=row.digest.hex()),

@@ -82,7 +82,7 @@ def inspect(
     trigger: Annotated[int | None, Form(ge=0, lt=2**53)] = None,
 ) -> InspectionOut:
     """An image that cannot be inspected is recorded as well; the problem document then names the record."""
-    inspector = trace.inspector(model=model, station=station, actor=principal.name)
+    inspector = trace.inspector(model, station, actor=principal.name)
     data = image.file.read(DEFAULT_LIMITS.max_bytes + 1)
     try:
         decision = inspector.inspect(
