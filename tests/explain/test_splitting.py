@@ -1,0 +1,179 @@
+"""What can be split, what cannot, and that a wrong split never goes unnoticed."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.explain.networks import PlainNet, batch, resnet, with_hidden_layer
+from traceai.errors import SplitError
+from traceai.explain import Split, split
+
+
+def _probe() -> Tensor:
+    return batch(2)[0]
+
+
+class Averaged(PlainNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+class Scaled(PlainNet):
+    """Looks like a linear head but for what follows it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class PooledTwice(PlainNet):
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.body(x)
+        return self.fc(features.mean((2, 3)) + features.amax((2, 3)))
+
+
+class Skipping(PlainNet):
+    """The head also reads the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x.mean((1, 2, 3))[:, None]
+
+
+class Repeating(PlainNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc((self.body(x) + self.body(-x)).mean((2, 3)))
+
+
+class Branching(PlainNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class Pair(PlainNet):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # wrong on purpose
+        y = super().forward(x)
+        return y, y
+
+
+class HalfPool(nn.AdaptiveAvgPool2d):
+    """A subclass may compute something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "at", "linear"),
+    [
+        (PlainNet(), "body", True),
+        (PlainNet(), "body.3", False),
+        (PlainNet(), "body.0", False),
+        (Averaged(), "body", True),
+        (Scaled(), "body", False),
+        (PooledTwice(), "body", False),
+        (with_hidden_layer(), "3", False),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)),
+            "0",
+            True,
+        ),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), HalfPool(1), nn.Flatten(), nn.Linear(4, 2)), "0", False),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2)), "0", False),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 2)), "0", False),
+    ],
+)
+def test_the_closed_form_is_used_only_for_pooled_linear_heads(module: nn.Module, at: str, linear: bool) -> None:
+    parts = split(module.eval(), at, probe=_probe())
+    assert (parts.linear is not None) is linear
+    assert parts.layer == at
+    with torch.no_grad():
+        assert torch.allclose(parts.head(parts.trunk(_probe())), module(_probe()))
+
+
+def test_a_transformers_resnet_is_split_before_its_pooler() -> None:
+    module = resnet()
+    parts = split(module)
+    assert parts.layer == "resnet.encoder"
+    assert parts.linear is module.classifier[1]
+
+
+def test_a_hook_on_the_head_rules_out_the_closed_form() -> None:
+    module = PlainNet().eval()
+    module.fc.register_forward_hook(lambda part, inputs, output: output * 3)
+    assert split(module, "body", probe=_probe()).linear is None
+
+
+def test_parts_given_by_hand() -> None:
+    module = Branching().eval()
+    head = nn.Sequential(module.pool, nn.Flatten(), module.fc).eval()
+    parts = Split.of(module.body, head, layer="body")
+    assert parts.linear is module.fc
+    assert parts.explain(_probe()).grid.shape == (2, 11, 11)
+
+
+def test_parameters_are_shared_with_the_network() -> None:
+    module = PlainNet().eval()
+    parts = split(module, "body", probe=_probe())
+    with torch.no_grad():
+        module.fc.weight.zero_()
+    assert not parts.explain(_probe()).grid.any()
+
+
+def test_a_split_cannot_be_changed() -> None:
+    parts = split(PlainNet().eval(), "body", probe=_probe())
+    with pytest.raises(AttributeError):
+        parts.layer = "fc"  # type: ignore[misc]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("module", "at", "reason"),
+    [
+        (PlainNet(), None, "at="),
+        (PlainNet(), "boddy", "no child"),
+        (PlainNet(), "", "no child"),
+        (PlainNet(), "pool", "single cell"),
+        (PlainNet(), "fc", "not a feature map"),
+        (Skipping(), "body", "also reads"),
+        (Repeating(), "body", "2 times"),
+        (Branching(), "body", "cannot be traced"),
+        (Pair(), "body", "single tensor"),
+    ],
+)
+def test_a_wrong_split_is_refused_with_its_reason(module: nn.Module, at: str | None, reason: str) -> None:
+    with pytest.raises(SplitError, match=reason):
+        split(module.eval(), at, probe=_probe())
+
+
+def test_a_resnet_cannot_be_split_elsewhere() -> None:
+    with pytest.raises(SplitError, match=r"Split\.of"):
+        split(resnet(), "resnet.embedder")
+
+
+def test_training_mode_is_refused() -> None:
+    with pytest.raises(SplitError, match=r"eval\(\)"):
+        split(PlainNet().train(), "body")
+
+
+def test_one_layer_in_training_mode_is_refused() -> None:
+    module = PlainNet().eval()
+    module.body[1].train()
+    with pytest.raises(SplitError, match=r"eval\(\)"):
+        split(module, "body")
+
+
+def test_a_probe_the_network_does_not_accept_is_named() -> None:
+    with pytest.raises(SplitError, match="probe="):
+        split(PlainNet().eval(), "body", probe=torch.zeros(1, 3, 32, 32))
+
+
+def test_a_split_that_gives_other_logits_is_refused() -> None:
+    class Noted(PlainNet):
+        """Every pass differs from the one before: the network has state beyond its input."""
+
+        passes = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            return super().forward(x) + self.passes
+
+    with pytest.raises(SplitError, match="own logits"):
+        split(Noted().eval(), "body", probe=_probe())

@@ -1,0 +1,188 @@
+"""A network split into a trunk and a head, so that one forward pass yields both the decision and its Grad-CAM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from traceai.errors import ModelError, SplitError
+from traceai.explain.gradcam import ClassGrids, Explanation, HeadPass, linear_grid, linear_grids
+from traceai.explain.tracing import cut, first_convolution, pooled_linear
+
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A trunk (image -> feature map) and a head (feature map -> logits) of one network.
+
+    Holds no state of its own and installs no hooks: any number of threads may call `explain` at the same time.
+    Parameters are shared with the network it was made from, never copied.
+
+    Attributes:
+        trunk: (N, c, H, W) -> (N, D, h, w); run without gradients.
+        head: (N, D, h, w) -> (N, C).
+        layer: the name of the trunk's last layer, as it is recorded.
+        linear: the head's last layer where the head is global average pooling and a linear layer, else None.
+    """
+
+    trunk: nn.Module
+    head: nn.Module
+    layer: str
+    linear: nn.Linear | None
+
+    @classmethod
+    def of(cls, trunk: nn.Module, head: nn.Module, *, layer: str = "trunk") -> "Split":
+        """A split given by hand, for a network that cannot be cut by name.
+
+        `head(trunk(batch))` must be the network; nothing here can check that it is.
+        """
+        return cls(trunk=trunk, head=head, layer=layer, linear=pooled_linear(head))
+
+    def explain(
+        self, batch: Tensor, target: int | Tensor | Sequence[int] | None = None, *, among: Sequence[int] | None = None
+    ) -> Explanation:
+        """Logits and signed Grad-CAM of `batch` from one forward pass.
+
+        Args:
+            batch: (N, c, H, W) floating point, preprocessed.
+            target: the class to explain, one for all samples or one each; the arg-max where none is given.
+            among: the classes the arg-max is taken over (for instance the defect types); all where none are given.
+
+        Raises:
+            SplitError: the network is in training mode, or its feature map has no spatial extent.
+            ModelError: a target class the network does not have.
+        """
+        features = self._features(batch)
+        # Outside any inference mode of the caller's, so that the results are ordinary tensors.
+        with torch.inference_mode(False), torch.no_grad():
+            if self.linear is None:
+                head_pass = HeadPass(self.head, features)
+                logits = head_pass.logits
+                chosen = _target(logits, target, among)
+                return Explanation(logits, chosen, head_pass.grid(chosen), features.mean(dim=(2, 3)), None, None)
+            logits = self.head(features)
+            chosen = _target(logits, target, among)
+            grid = linear_grid(features, self.linear.weight, chosen)
+            bias = torch.zeros_like(logits[:, 0]) if self.linear.bias is None else self.linear.bias[chosen]
+            residual = grid.sum(dim=(1, 2)) + bias - logits.gather(1, chosen[:, None])[:, 0]
+            return Explanation(logits, chosen, grid, features.mean(dim=(2, 3)), bias, residual)
+
+    def all_grids(self, batch: Tensor) -> ClassGrids:
+        """The grid of every class: closed form for linear heads, else one backward pass of the head per class."""
+        features = self._features(batch)
+        with torch.inference_mode(False), torch.no_grad():
+            if self.linear is not None:
+                return ClassGrids(self.head(features), linear_grids(features, self.linear.weight))
+            head_pass = HeadPass(self.head, features)
+            count, classes = head_pass.logits.shape
+            grids = [
+                head_pass.grid(torch.full((count,), k, device=features.device), last=k == classes - 1)
+                for k in range(classes)
+            ]
+            return ClassGrids(head_pass.logits, torch.stack(grids, dim=1))
+
+    def _features(self, batch: Tensor) -> Tensor:
+        if any(part.training for root in (self.trunk, self.head) for part in root.modules()):
+            raise SplitError(
+                "the network is in training mode, where dropout and batch statistics make an explanation "
+                "irreproducible; call module.eval() first"
+            )
+        with torch.inference_mode():
+            features = self.trunk(batch)
+        if not isinstance(features, Tensor) or features.ndim != 4:
+            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise SplitError(
+                f"the output of {self.layer!r} is not a feature map (N, D, h, w) but {found}; split at the last "
+                "convolutional layer"
+            )
+        if features.shape[2] * features.shape[3] <= 1:
+            raise SplitError(
+                f"the feature map of {self.layer!r} is a single cell and cannot point anywhere; split at an earlier "
+                "layer or use larger images"
+            )
+        return features
+
+
+def split(module: nn.Module, at: str | None = None, *, probe: Tensor | None = None) -> Split:
+    """Split `module` after the layer `at`, and check on a probe that the split is the same network.
+
+    A transformers `ResNetForImageClassification` needs no `at`: it is split before its pooler. For any other module,
+    `at` is the dotted name of the child whose output is the feature map; the code around that child is traced with
+    torch.fx, the child itself and all its siblings are left as they are. The closed form is used where the head is
+    global average pooling followed by a linear layer, recognised by its structure and confirmed by autograd.
+
+    Args:
+        module: in evaluation mode; takes (N, c, H, W) and returns (N, C), or an object with such `logits`.
+        at: for instance "features" or "layer4.1".
+        probe: a batch the module accepts; two noise images of 224 x 224 where none is given.
+
+    Raises:
+        SplitError: no such child, code that cannot be traced, a feature map of one cell, training mode, or a split
+            whose logits differ from the module's by more than 1e-5.
+    """
+    if any(part.training for part in module.modules()):
+        raise SplitError("a network in training mode cannot be split; call module.eval() first")
+    trunk, head, layer = cut(module, at)
+    candidate = Split.of(trunk, head, layer=layer)
+    if probe is None:
+        channels = first_convolution(module).in_channels
+        weight = first_convolution(module).weight
+        noise = torch.Generator().manual_seed(0)
+        probe = torch.randn(2, channels, 224, 224, generator=noise).to(weight.device, weight.dtype)
+    _check(module, candidate, probe)
+    return candidate
+
+
+def _check(module: nn.Module, candidate: Split, probe: Tensor) -> None:
+    try:
+        with torch.inference_mode():
+            output = module(probe)
+        features = candidate._features(probe)
+        found = HeadPass(candidate.head, features)
+    except (RuntimeError, ValueError, TypeError) as problem:
+        raise SplitError(
+            f"the network or its split does not accept a batch of shape {tuple(probe.shape)} ({problem}); pass a batch "
+            "it accepts as probe="
+        ) from problem
+    expected = getattr(output, "logits", output)
+    if not isinstance(expected, Tensor) or expected.ndim != 2:
+        raise SplitError("the network does not return logits of shape (N, C); wrap it so that it does")
+    if found.logits.shape != expected.shape or not _close(found.logits, expected):
+        raise SplitError(
+            f"split at {candidate.layer!r}, trunk and head together do not give the network's own logits; choose the "
+            "layer whose output alone feeds the rest, or give both parts with Split.of(trunk, head)"
+        )
+    if candidate.linear is not None:
+        target = found.logits.argmax(dim=1)
+        if not _close(candidate.explain(probe, target).grid, found.grid(target)):
+            raise SplitError(
+                f"the head after {candidate.layer!r} looks linear but its gradient says otherwise; give both parts "
+                "with Split.of(trunk, head)"
+            )
+
+
+def _close(left: Tensor, right: Tensor) -> bool:
+    scale = max(1.0, float(right.abs().max()))
+    return bool((left - right).abs().max() <= _TOLERANCE * scale)
+
+
+def _target(logits: Tensor, target: int | Tensor | Sequence[int] | None, among: Sequence[int] | None) -> Tensor:
+    count, classes = logits.shape
+    if target is None:
+        candidates = torch.arange(classes) if among is None else torch.as_tensor(list(among), dtype=torch.int64)
+        if candidates.numel() == 0 or candidates.min() < 0 or candidates.max() >= classes:
+            raise ModelError(f"classes to choose a target among must lie in 0..{classes - 1} and cannot be empty")
+        candidates = candidates.to(logits.device)
+        return candidates[logits[:, candidates].argmax(dim=1)]
+    chosen = torch.as_tensor(target, device=logits.device)
+    if chosen.is_floating_point() or chosen.dtype == torch.bool:
+        raise ModelError("a target is a class number, not a fraction or a flag; pass integers")
+    if chosen.ndim == 0:
+        chosen = chosen.expand(count)
+    if chosen.shape != (count,):
+        raise ModelError(f"{tuple(chosen.shape)} targets were given for {count} images; give one, or one for each")
+    if count and (chosen.min() < 0 or chosen.max() >= classes):
+        raise ModelError(f"a target class lies outside 0..{classes - 1}, the classes this network has")
+    return chosen.to(torch.int64)
