@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from tests.api.conftest import Client
 from traceai.db.tables import Inspection
-from traceai.images.decode import identify
+from traceai.images.decode import Limits, identify
 from traceai.inspection.decision import Decision
 from traceai.ledger import verification
 from traceai.sdk import Trace
@@ -167,6 +167,19 @@ def test_a_posted_file_that_is_no_image_is_refused_and_recorded(
     assert found["failure"]["source"] == "notes.png"
 
 
+def test_an_upload_beyond_the_limit_is_refused_recorded_and_not_kept(
+    trace: Trace, client: Client, recorded: list[Decision], monkeypatch: pytest.MonkeyPatch, images: Sequence[Path]
+) -> None:
+    small = Limits(max_bytes=1000)
+    monkeypatch.setattr("traceai_api.routes.inspections.DEFAULT_LIMITS", small)
+    monkeypatch.setattr("traceai.inspection.inspector.Inspector.__init__.__defaults__", (small,))
+    response = post(client("station"), images[0], serial="SN-79")
+    assert (response.status_code, response.json()["code"]) == (413, "image-too-large")
+    found = client("auditor").get(f"/v1/inspections/{response.json()['inspection_id']}").json()
+    assert found["image"]["sha256"] is None
+    assert found["failure"]["code"] == "image-too-large"
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "code"),
     [
@@ -195,7 +208,10 @@ def test_a_review_is_appended_in_the_reviewers_name(client: Client, recorded: li
     assert response.json()["source"] == "human"
     assert reviewer.post(url, json={"truth": "good"}).status_code == 201
     assert [found["truth"] for found in reviewer.get(url).json()] == ["defective", "good"]
-    queue = [item["id"] for item in reviewer.get("/v1/reviews/queue").json()]
+    waiting = reviewer.get("/v1/reviews/queue").json()
+    assert all(set(item) == {"id", "ledger_index", "occurred_at", "station", "part", "image"} for item in waiting)
+    assert reviewer.get(waiting[0]["image"]).headers["content-type"] == "image/png"
+    queue = [item["id"] for item in waiting]
     assert recorded[0].id not in queue
     assert len(queue) == 11
 

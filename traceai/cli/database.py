@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from sqlalchemy import text
 
-from traceai.cli.terminal import JsonOption, console, print_facts, print_json
+from traceai.cli.terminal import JsonOption, console, errors, print_facts, print_json
 from traceai.db import migrate
 from traceai.db.connection import Database
 from traceai.db.embedded import EmbeddedServer
@@ -69,7 +69,10 @@ def url() -> None:
         with Database.open(settings, check_schema=False) as database:
             typer.echo(database.url)
         return
-    typer.echo(EmbeddedServer(settings.ensure_home()).url)
+    server = EmbeddedServer(settings.ensure_home())
+    typer.echo(server.url)
+    if not server.running:
+        errors.print("The embedded server is down while nobody uses it; `traceai db start` keeps it up.", style="dim")
 
 
 @app.command()

@@ -166,6 +166,8 @@ class Inspector:
         if isinstance(source, np.ndarray):
             return images.from_array(source, self.limits)
         if isinstance(source, bytes):
+            # Before the bytes are stored: a caller that stopped reading at the limit holds only the beginning.
+            self.limits.check_bytes(len(source))
             return source, None
         return images.read_file(source, self.limits), None
 

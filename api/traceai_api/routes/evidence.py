@@ -9,14 +9,15 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from traceai.access import Permission, Principal
-from traceai.db.tables import AccessLog
+from traceai.db.tables import AccessLog, Inspection
 from traceai.inspection import history
 from traceai.ledger import log
+from traceai.ledger.records import Part
 from traceai.review import rates as review_rates
 from traceai.review import verdicts
 from traceai_api.dependencies import SessionDep, allowed
 from traceai_api.routes.inspections import FilterDep
-from traceai_api.schemas import InspectionOut, ProportionOut
+from traceai_api.schemas import ProportionOut
 
 router = APIRouter()
 
@@ -53,6 +54,28 @@ class RatesOut(BaseModel):
             defect_prevalence=ProportionOut.of(rates.defect_prevalence),
             undecided_share=ProportionOut.of(rates.undecided_share),
             caveats=list(rates.caveats),
+        )
+
+
+class Waiting(BaseModel):
+    """A part to verify. What the model said of it is left out on purpose: who verifies blind must not see it."""
+
+    id: UUID
+    ledger_index: int
+    occurred_at: datetime
+    station: str
+    part: Part
+    image: str
+
+    @classmethod
+    def of(cls, row: Inspection) -> "Waiting":
+        return cls(
+            id=row.id,
+            ledger_index=row.journal_index,
+            occurred_at=row.occurred_at,
+            station=row.station,
+            part=Part(product=row.product, serial=row.serial, lot=row.lot, view=row.view),
+            image=f"/v1/inspections/{row.id}/image",
         )
 
 
@@ -93,9 +116,8 @@ def queue(
     session: SessionDep,
     station: str | None = None,
     limit: Annotated[int, Query(ge=1, le=history.LARGEST_PAGE)] = 50,
-) -> list[InspectionOut]:
-    rows = verdicts.queue(session, station=station, limit=limit)
-    return [InspectionOut.of(journal) for _, journal in history.entries(session, rows)]
+) -> list[Waiting]:
+    return [Waiting.of(row) for row in verdicts.queue(session, station=station, limit=limit)]
 
 
 @router.get("/ledger", tags=["ledger"], summary="Size and root of the ledger's tree")
