@@ -126,7 +126,9 @@ class Trace:
         with torch.inference_mode():
             outputs = parts.head(parts.trunk(probe)).shape[1]
         if outputs != len(classes):
-            raise ModelError(f"The network has {outputs} outputs and {len(classes)} classes are named; name one for each output.")
+            raise ModelError(
+                f"The network has {outputs} outputs and {len(classes)} classes are named; name one for each output."
+            )
         manifest_bytes, weights = pack(
             module,
             name=name,

@@ -35,7 +35,7 @@ def demo(
         Path | None, typer.Option(metavar="DIR", help="Your own images; parts are drawn where none are given.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where parts and PDFs go.")] = Path("traceai-demo"),
-    seconds: Annotated[float, typer.Option(min=1, help="How long the training may take.")] = 180.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the training may take.")] = 210.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Show everything once: import, train, approve, inspect, review, rates, reports, verification."""

@@ -43,7 +43,7 @@ def train(
     name: Annotated[str, typer.Argument(help="What to call the model.")],
     data: Annotated[str, typer.Option(help="The data set to train on; see `traceai data import`.")],
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long the optimisation may take.")] = 180.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the optimisation may take.")] = 210.0,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps, instead of --seconds: repeats a training.")
     ] = None,
