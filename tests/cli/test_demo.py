@@ -29,7 +29,7 @@ def pdf_text(path: Path) -> str:
 @pytest.mark.slow
 def test_from_images_to_verified_reports_twice(run: Run, here: Trace, parts: Path, tmp_path: Path) -> None:
     for version in (1, 2):
-        result = run("demo", "--data", parts, "--out", tmp_path / "out", "--seconds", "1")
+        result = run("demo", "--data", parts, "--out", tmp_path / "out", "--steps", "4")
         assert result.code == 0, result.err
         assert f"parts@{version}" in result.out
         assert "SIMULATED" in result.out
@@ -52,7 +52,7 @@ def test_defect_types_without_a_good_class(run: Run, here: Trace, parts: Path, t
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    result = run("demo", "--data", folder, "--out", tmp_path / "out", "--seconds", "1")
+    result = run("demo", "--data", folder, "--out", tmp_path / "out", "--steps", "4")
     assert result.code == 0, result.err
     assert "has no good class" in result.out
     assert "not estimable" in result.out

@@ -35,7 +35,9 @@ def demo(
         Path | None, typer.Option(metavar="DIR", help="Your own images; parts are drawn where none are given.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where parts and PDFs go.")] = Path("traceai-demo"),
-    seconds: Annotated[float, typer.Option(min=1, help="How long the training may take.")] = 210.0,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Optimiser steps of the training; fewer are quicker and worse.")
+    ] = 1200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Show everything once: import, train, approve, inspect, review, rates, reports, verification."""
@@ -47,13 +49,13 @@ def demo(
     except OSError as error:
         raise InputError(f"{out} cannot be created ({error.strerror}); choose another folder with --out.") from error
     with opened() as trace:
-        _Story(trace, out, seconds, seed).tell(data)
+        _Story(trace, out, steps, seed).tell(data)
     console.print(f"Done in {_duration(time.monotonic() - started)}.", style="bold")
 
 
 class _Story:
-    def __init__(self, trace: Trace, out: Path, seconds: float, seed: int) -> None:
-        self.trace, self.out, self.seconds, self.seed = trace, out, seconds, seed
+    def __init__(self, trace: Trace, out: Path, steps: int, seed: int) -> None:
+        self.trace, self.out, self.steps, self.seed = trace, out, steps, seed
 
     def tell(self, data: Path | None) -> None:
         with _chapter(1, "Images"):
@@ -130,7 +132,7 @@ class _Story:
         from traceai.models import registry  # noqa: PLC0415
         from traceai.models.training_settings import TrainingSettings  # noqa: PLC0415
 
-        settings = TrainingSettings(seed=self.seed, max_seconds=self.seconds)
+        settings = TrainingSettings(seed=self.seed, steps=self.steps)
         version, evaluation = train_and_register(self.trace, name, name, settings, ENGINEER)
         print_evaluation(evaluation)
         reason = f"SIMULATED approval for a demonstration, on {evaluation.images} held-out images."

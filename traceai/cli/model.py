@@ -43,9 +43,11 @@ def train(
     name: Annotated[str, typer.Argument(help="What to call the model.")],
     data: Annotated[str, typer.Option(help="The data set to train on; see `traceai data import`.")],
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long the optimisation may take.")] = 210.0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps, instead of --seconds: repeats a training.")
+        int, typer.Option(min=1, help="Optimiser steps. The same seed and steps repeat a training.")
+    ] = 1200,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="A time budget instead of --steps; the schedule is fitted to it.")
     ] = None,
     max_miss: Annotated[float, typer.Option(help="Share of calibration defects that may pass.")] = 0.05,
     max_false_alarm: Annotated[
@@ -61,7 +63,8 @@ def train(
         seed=seed,
         max_miss_rate=max_miss,
         max_false_alarm_rate=max_false_alarm,
-        **({"max_seconds": seconds} if steps is None else {"steps": steps}),
+        steps=steps,
+        max_seconds=seconds,
     )
     with opened() as trace:
         row, found = train_and_register(trace, name, data, settings, actor_or_operator(actor))
