@@ -27,6 +27,7 @@ class Role(StrEnum):
 class Permission(StrEnum):
     INSPECT = "inspect"
     READ_DECISIONS = "read-decisions"
+    READ_IMAGES = "read-images"
     REVIEW = "review"
     READ_RATES = "read-rates"
     READ_MODELS = "read-models"
@@ -36,6 +37,7 @@ class Permission(StrEnum):
 
 READ = {
     Permission.READ_DECISIONS,
+    Permission.READ_IMAGES,
     Permission.READ_RATES,
     Permission.READ_MODELS,
     Permission.READ_LEDGER,
@@ -43,7 +45,8 @@ READ = {
 
 GRANTS: dict[Role, set[Permission]] = {
     Role.STATION: {Permission.INSPECT},
-    Role.REVIEWER: READ | {Permission.REVIEW},
+    # The picture and nothing of what the model said of it: verification is blind.
+    Role.REVIEWER: {Permission.REVIEW, Permission.READ_IMAGES},
     Role.ENGINEER: READ,
     Role.APPROVER: READ,
     Role.AUDITOR: READ | {Permission.READ_ACCESS_LOG},
@@ -77,8 +80,8 @@ def add_user(session: Session, name: str, role: str) -> User:
     """
     if role not in set(Role):
         raise InputError(f"There is no role {role}; choose one of {', '.join(Role)}.")
-    if not name.strip():
-        raise InputError("A user needs a name.")
+    if not name.strip() or not name.isprintable() or len(name) > 200:
+        raise InputError("A user needs a printable name of at most 200 characters.")
     if session.get(User, name) is not None:
         raise AlreadyExistsError(f"There is a user {name} already; choose another name.")
     user = User(name=name, role=role, created_at=now())
@@ -101,6 +104,21 @@ def create_token(session: Session, user_name: str) -> str:
     session.add(ApiToken(sha256=_digest(token), user_name=user_name, created_at=now()))
     session.flush()
     return token
+
+
+def revoke_tokens(session: Session, user_name: str) -> int:
+    """Make every token of `user_name` worthless, and return how many that were.
+
+    Raises:
+        UserNotFoundError: no such user.
+    """
+    if session.get(User, user_name) is None:
+        raise UserNotFoundError(f"There is no user {user_name}; `traceai user list` shows those there are.")
+    valid = select(ApiToken).where(ApiToken.user_name == user_name, ApiToken.revoked_at.is_(None))  # type: ignore[arg-type,union-attr]
+    tokens = session.execute(valid).scalars().all()
+    for token in tokens:
+        token.revoked_at = now()
+    return len(tokens)
 
 
 def authenticate(session: Session, token: str | None) -> Principal:

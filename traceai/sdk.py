@@ -62,7 +62,7 @@ class Trace:
 
         with self.database.session() as session:
             row = registry.find(session, model)
-            registry.require_usable(session, row)
+            registry.require_usable(session, row.name, row.version)
         if row.digest not in self._engines:
             loaded = registry.load(
                 self.database, self.blobs, row, actor=actor or operator(), module=module, parts=split

@@ -46,7 +46,10 @@ class Settings(BaseSettings):
 
     @property
     def absolute_home(self) -> Path:
-        return self.home.expanduser().absolute()
+        try:
+            return self.home.expanduser().absolute()
+        except RuntimeError as error:
+            raise SettingsError(f"TRACEAI_HOME {self.home} names no known user; write the path out.") from error
 
     def ensure_home(self) -> Path:
         """Create the home folder where it is missing.

@@ -11,6 +11,7 @@ from traceai_api import problems
 from traceai_api.dependencies import TraceDep
 from traceai_api.problems import Problem
 from traceai_api.routes import evidence, inspections, models
+from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
 What the network saw, which version decided, why, and who approved it. Every call needs a token
@@ -35,6 +36,7 @@ def create_app(trace: Trace) -> FastAPI:
     )
     app.state.trace = trace
     problems.install(app)
+    app.add_middleware(GuardBodies, trace=trace)
     v1 = APIRouter(prefix="/v1", responses=PROBLEMS)
     for router in (inspections.router, models.router, evidence.router):
         v1.include_router(router)

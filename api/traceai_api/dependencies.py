@@ -11,6 +11,7 @@ from traceai import access
 from traceai.access import GRANTS, Permission, Principal
 from traceai.clock import now, uuid7
 from traceai.db.tables import AccessLog
+from traceai.errors import AuthenticationError
 from traceai.sdk import Trace
 
 bearer = HTTPBearer(auto_error=False, description="`traceai token create --user NAME` prints a token once.")
@@ -33,6 +34,13 @@ def get_session(trace: TraceDep) -> Iterator[Session]:
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
+def _who(session: Session, credentials: HTTPAuthorizationCredentials | None) -> Principal | AuthenticationError:
+    try:
+        return access.authenticate(session, credentials.credentials if credentials else None)
+    except AuthenticationError as error:
+        return error
+
+
 def allowed(permission: Permission) -> Callable[..., Principal]:
     """A dependency that lets in whoever may `permission`, and writes down that they asked, in either case."""
 
@@ -42,21 +50,24 @@ def allowed(permission: Permission) -> Callable[..., Principal]:
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> Principal:
         with trace.database.session() as session:
-            principal = access.authenticate(session, credentials.credentials if credentials else None)
+            asking = _who(session, credentials)
+            known = asking if isinstance(asking, Principal) else None
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             session.add(
                 AccessLog(
                     id=uuid7(),
                     at=now(),
-                    user_name=principal.name,
-                    role=principal.role,
+                    user_name=known.name if known else "-",
+                    role=known.role if known else "-",
                     permission=permission,
-                    allowed=permission in GRANTS[principal.role],
+                    allowed=known is not None and permission in GRANTS[known.role],
                     method=request.method,
                     target=target.replace("\x00", "%00"),
                 )
             )
-        principal.require(permission)
-        return principal
+        if not isinstance(asking, Principal):
+            raise asking
+        asking.require(permission)
+        return asking
 
     return check

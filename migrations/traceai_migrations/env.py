@@ -36,6 +36,9 @@ def run() -> None:
                 context.run_migrations()
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+            # The connection goes back to a pool, whose next user has other patience.
+            connection.execute(text("RESET lock_timeout"))
+            connection.execute(text("RESET statement_timeout"))
             connection.commit()
 
 

@@ -50,9 +50,9 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
     Raises:
         DecisionNotFoundError: there is none.
     """
-    outcome = verification.verify(trace.database.engine)
-    with trace.database.session() as session:
+    with trace.database.moment() as session:
         found = history.dossier(session, history.find(session, reference))
+        outcome = verification.verify_within(session.connection())
     record = found.entry.record
     if not isinstance(record, records.Inspection | records.InspectionFailed):
         raise TypeError(f"journal entry {found.row.journal_index} is no inspection")
@@ -99,8 +99,8 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
 
 def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> content.AuditReport:
     """The decisions that `wanted` selects, their rates, the models behind them, and what was verified wrong."""
-    outcome = verification.verify(trace.database.engine)
-    with trace.database.session() as session:
+    with trace.database.moment() as session:
+        outcome = verification.verify_within(session.connection())
         report = review_rates.rates(session, wanted)[0]
         rates = report.rates
         period_name, periods = _periods(session, wanted)
@@ -145,8 +145,9 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
 
 def record_issue(trace: Trace, kind: str, sha256: str, scope: dict[str, Any], about: content.Issue) -> None:
     """Enter the report's digest in the journal, so that a genuine copy can be told from another."""
-    entry = records.ReportIssued.model_validate(
-        {"id": about.report_id, "kind": kind, "sha256": sha256, "scope": scope, "issued_by": about.generated_by}
+    entry = records.validated(
+        records.ReportIssued,
+        {"id": about.report_id, "kind": kind, "sha256": sha256, "scope": scope, "issued_by": about.generated_by},
     )
     with trace.database.session() as session:
         append(session, [entry])

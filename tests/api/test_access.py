@@ -1,6 +1,7 @@
 """No anonymous reads, one table of permissions, and a log of who asked."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from fastapi.routing import APIRoute
@@ -73,6 +74,8 @@ def test_every_route_names_its_permission(trace: Trace) -> None:
         ("POST", "/v1/inspections", Permission.INSPECT),
         ("POST", "/v1/inspections/0/reviews", Permission.REVIEW),
         ("GET", "/v1/reviews/queue", Permission.REVIEW),
+        ("GET", "/v1/inspections/0/image", Permission.READ_IMAGES),
+        ("GET", "/v1/inspections/0/explanation.png", Permission.READ_DECISIONS),
         ("GET", "/v1/rates", Permission.READ_RATES),
         ("GET", "/v1/models", Permission.READ_MODELS),
         ("GET", "/v1/ledger", Permission.READ_LEDGER),
@@ -90,6 +93,27 @@ def test_roles_do_what_the_table_grants_and_nothing_else(
         assert response.json()["code"] == "forbidden"
 
 
+def test_a_reviewer_sees_pictures_and_nothing_that_the_model_said() -> None:
+    assert GRANTS[Role.REVIEWER] == {Permission.REVIEW, Permission.READ_IMAGES}
+
+
+def test_strangers_are_in_the_access_log(client: Client) -> None:
+    client("").get("/v1/inspections", params={"serial": "SN-1"})
+    found = client("auditor").get("/v1/access-log").json()["items"][1]
+    assert (found["user_name"], found["allowed"], found["target"]) == ("-", False, "/v1/inspections?serial=SN-1")
+
+
+def test_a_body_of_a_stranger_or_beyond_the_limit_is_not_read(client: Client) -> None:
+    def body() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    for role, length, status in (("", 10**6, 401), ("station", 10**9, 413)):
+        response = client(role).post("/v1/inspections", content=body(), headers={"Content-Length": str(length)})
+        assert response.status_code == status
+    assert client("station").post("/v1/inspections", content=iter([b"x"])).status_code == 411
+
+
 def test_an_auditor_changes_nothing_and_an_admin_reads_no_evidence() -> None:
     assert not GRANTS[Role.AUDITOR] & {Permission.INSPECT, Permission.REVIEW}
     assert GRANTS[Role.ADMIN] == set()
@@ -97,7 +121,7 @@ def test_an_auditor_changes_nothing_and_an_admin_reads_no_evidence() -> None:
 
 def test_every_request_is_logged_with_what_was_asked_and_whether_it_was_let_in(trace: Trace, client: Client) -> None:
     reviewer, auditor = client("reviewer"), client("auditor")
-    reviewer.get("/v1/inspections", params={"serial": "SN-1"})
+    reviewer.get("/v1/reviews/queue", params={"station": "press-1"})
     reviewer.get("/v1/access-log")
     auditor.get("/v1/inspections/nonsense")
     found = auditor.get("/v1/access-log").json()["items"]
@@ -105,7 +129,7 @@ def test_every_request_is_logged_with_what_was_asked_and_whether_it_was_let_in(t
         ("auditor", "/v1/access-log", True),
         ("auditor", "/v1/inspections/nonsense", True),
         ("reviewer", "/v1/access-log", False),
-        ("reviewer", "/v1/inspections?serial=SN-1", True),
+        ("reviewer", "/v1/reviews/queue?station=press-1", True),
     ]
     first = auditor.get("/v1/access-log", params={"limit": 2}).json()
     rest = auditor.get("/v1/access-log", params={"limit": 1, "after": first["next"]}).json()

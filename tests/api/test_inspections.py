@@ -187,6 +187,8 @@ def test_an_upload_beyond_the_limit_is_refused_recorded_and_not_kept(
         ({"model": "tiles@9"}, 404, "model-not-found"),
         ({"station": "press-9"}, 404, "station-not-found"),
         ({"serial": "nul\x00"}, 400, "bad-input"),
+        ({"model": "nul\x00"}, 400, "bad-input"),
+        ({"station": "nul\x00"}, 400, "bad-input"),
         ({"trigger": "-1"}, 400, "bad-input"),
     ],
 )
@@ -202,12 +204,13 @@ def test_a_posted_image_with_wrong_words_records_nothing(
 def test_a_review_is_appended_in_the_reviewers_name(client: Client, recorded: list[Decision]) -> None:
     reviewer = client("reviewer")
     url = f"/v1/inspections/{recorded[0].id}/reviews"
+    assert reviewer.get(f"/v1/inspections/{recorded[0].id}").status_code == 403
     response = reviewer.post(url, json={"truth": "defective", "defect_type": "dent", "note": "seen"})
     assert response.status_code == 201
     assert response.json()["reviewer"].startswith("reviewer-")
     assert response.json()["source"] == "human"
     assert reviewer.post(url, json={"truth": "good"}).status_code == 201
-    assert [found["truth"] for found in reviewer.get(url).json()] == ["defective", "good"]
+    assert [found["truth"] for found in client("auditor").get(url).json()] == ["defective", "good"]
     waiting = reviewer.get("/v1/reviews/queue").json()
     assert all(set(item) == {"id", "ledger_index", "occurred_at", "station", "part", "image"} for item in waiting)
     assert reviewer.get(waiting[0]["image"]).headers["content-type"] == "image/png"
@@ -216,7 +219,10 @@ def test_a_review_is_appended_in_the_reviewers_name(client: Client, recorded: li
     assert len(queue) == 11
 
 
-@pytest.mark.parametrize("body", [{}, {"truth": "fine"}, {"truth": "good", "defect_type": "dent"}])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"truth": "fine"}, {"truth": "good", "defect_type": "dent"}, {"truth": "defective", "defect_type": "x" * 201}],
+)
 def test_a_review_that_makes_no_sense_is_refused(client: Client, recorded: list[Decision], body: dict) -> None:
     response = client("reviewer").post(f"/v1/inspections/{recorded[0].id}/reviews", json=body)
     assert response.status_code == 400

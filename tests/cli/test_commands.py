@@ -194,3 +194,22 @@ def test_parts_are_drawn_into_a_folder_that_imports(run: Run, here: Trace, tmp_p
     assert run("data", "synth", folder, "--count", 24, "--size", 96, "--defect-rate", 0.7).code == 0
     assert run("data", "import", folder, "--name", "parts").code == 0
     assert run("data", "synth", folder, "--count", 24).code == 2
+
+
+def test_brackets_in_a_serial_number_are_data(run: Run, station: str, images: list[Path]) -> None:
+    assert run("inspect", images[0], "--model", "tiles", "--station", station, "--serial", "[/x] [bold]y").code == 0
+    for command in (("decision", "list"), ("review", "queue")):
+        assert "[/x] [bold]y" in run(*command).out
+
+
+def test_a_report_that_cannot_be_entered_is_not_left_behind(run: Run, inspected: list[dict], tmp_path: Path) -> None:
+    out = tmp_path / "x.pdf"
+    result = run("report", "audit", "-o", out, "--as", "line\nbreak")
+    assert result.code == 2
+    assert not list(tmp_path.glob("*x.pdf*"))
+
+
+def test_tokens_are_revoked(run: Run, here: Trace) -> None:
+    run("user", "add", "alice", "--role", "auditor")
+    run("token", "create", "--user", "alice")
+    assert "Revoked 1 tokens" in run("token", "revoke", "--user", "alice").out

@@ -168,3 +168,40 @@ def test_a_socket_folder_planted_by_somebody_else_is_refused(open_folder: OpenFo
     with pytest.raises(HomeError, match="belongs to another user"):
         server.acquire()
     planted.rmdir()
+
+
+@pytest.mark.parametrize("name", ["a,b", "q'u", "p%20 ü", "semi;colon"])
+def test_a_home_with_unusual_characters(open_folder: OpenFolder, name: str) -> None:
+    home = open_folder() / name
+    home.mkdir()
+    server = EmbeddedServer(home)
+    with psycopg.connect(server.acquire()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    server.release()
+    assert not server.running
+
+
+def test_a_stale_pid_file_that_names_somebody_else_harms_nobody(home: Path) -> None:
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    bystander = subprocess.Popen(["sleep", "60"])
+    lines = [bystander.pid, server.data, 1, 5432, server.socket_folder, "", "0 0", "ready   "]
+    (server.data / "postmaster.pid").write_text("\n".join(map(str, lines)) + "\n")
+    assert not server.running
+    assert not server.stop()
+    with psycopg.connect(server.acquire()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    server.release()
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+@pytest.mark.parametrize("name", ['d"q', "back\\slash", "$(id)", "`id`"])
+def test_a_home_that_postgresqls_tools_would_misread_is_refused(open_folder: OpenFolder, name: str) -> None:
+    home = open_folder() / name
+    home.mkdir()
+    with pytest.raises(HomeError, match="choose a folder without it"):
+        EmbeddedServer(home).acquire()
+    assert not list(home.iterdir())

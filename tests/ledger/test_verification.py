@@ -12,6 +12,7 @@ from tests.ledger.test_log import refusal
 from traceai.data import store
 from traceai.data.snapshot import take
 from traceai.db.tables import EVIDENCE
+from traceai.errors import SchemaError
 from traceai.inspection import history
 from traceai.ledger import log, records, verification
 from traceai.ledger.merkle import leaf_hash
@@ -196,7 +197,8 @@ def test_an_entry_removed_from_the_middle_together_with_its_row(ledger: Trace, s
 
 def test_entries_removed_from_the_end(ledger: Trace, sql: Sql) -> None:
     last = sql('SELECT max("index") FROM journal')[0][0]
-    sql("DELETE FROM review WHERE journal_index = %s", last)
+    sql("DELETE FROM dataset_image")
+    sql("DELETE FROM dataset_snapshot WHERE journal_index = %s", last)
     sql('DELETE FROM journal WHERE "index" = %s', last)
     assert f"entries: journal index {last}: removed from the end of the journal" in findings(ledger)
 
@@ -282,3 +284,68 @@ def test_verification_reads_one_moment_while_others_write(ledger: Trace, images:
 def test_the_tables_cannot_be_altered_without_switching_the_triggers_off(ledger: Trace, clone: str) -> None:
     with psycopg.connect(clone) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
         connection.execute("UPDATE inspection SET verdict = 'pass'")
+
+
+FORGED = "occurred_at, inspection_id, inspection_leaf, truth, defect_type, reviewer, source, note"
+
+
+@pytest.mark.parametrize("index", ["NULL", "journal_index", "-5"])
+def test_a_row_that_no_entry_explains(ledger: Trace, sql: Sql, index: str) -> None:
+    sql("ALTER TABLE review ALTER journal_index DROP NOT NULL")
+    sql("ALTER TABLE review DROP CONSTRAINT uq_review_journal_index")
+    sql("ALTER TABLE review DROP CONSTRAINT fk_review_journal_index")
+    sql(
+        f"INSERT INTO review (id, journal_index, {FORGED}) SELECT gen_random_uuid(), {index}, {FORGED} FROM review LIMIT 1"
+    )
+    assert "tables: table review:" in findings(ledger)
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("UPDATE runtime SET environment = jsonb_set(environment, '{threads}', 'true')", "column environment"),
+        ("UPDATE dataset_snapshot SET counts = jsonb_set(counts, '{train,dent}', '4.0')", "column counts"),
+        ("UPDATE inspection SET occurred_at = 'infinity' WHERE station_seq = 1", "column occurred_at"),
+        ("UPDATE inspection SET occurred_at = '2026-01-01 BC' WHERE station_seq = 1", "column occurred_at"),
+        ("UPDATE journal SET recorded_at = '-infinity' WHERE \"index\" = 4", "column recorded_at"),
+        ("UPDATE dataset_image SET sha256 = '\\x01' WHERE path = (SELECT min(path) FROM dataset_image)", "column sha256"),
+        ("UPDATE dataset_snapshot SET occurred_at = 'infinity'", "column occurred_at"),
+        ("UPDATE dataset_snapshot SET listing = '\\x01'", "column listing"),
+        ("ALTER TABLE dataset_image ALTER width TYPE float", "holds what was never recorded"),
+        ("ALTER TABLE inspection ALTER station_seq TYPE numeric", "column station_seq"),
+        ("ALTER TABLE journal ALTER entry DROP NOT NULL; UPDATE journal SET entry = NULL WHERE \"index\" = 4", "index 4"),
+        ("ALTER TABLE ledger_head DROP CONSTRAINT ck_ledger_head_only_one;"
+         " INSERT INTO ledger_head SELECT 2, size, root, frontier FROM ledger_head", "it holds 2 rows"),
+        ("INSERT INTO heat_map SELECT id, 'x' FROM inspection WHERE failure_code IS NOT NULL", "whose entry records none"),
+    ],
+)  # fmt: skip
+def test_damage_of_every_kind_is_named_and_never_crashes_the_verifier(
+    ledger: Trace, sql: Sql, statement: str, place: str
+) -> None:
+    for part in statement.split(";"):
+        sql(part)
+    assert place in findings(ledger)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"recorded_at":"2', b'"recorded_at":"x'),
+        (b'"station_seq":1,', b'"station_seq":' + b"9" * 5000 + b","),
+        (b'"station_seq":1,', b'"station_seq":true,'),
+        (b'"occurred_at":"2026-', b'"occurred_at":"2026-13'),
+    ],
+)
+def test_an_entry_of_garbage_is_named(ledger: Trace, sql: Sql, old: bytes, new: bytes) -> None:
+    (index, entry) = sql(
+        'SELECT j."index", entry FROM journal j JOIN inspection ON journal_index = j."index" ORDER BY 1 LIMIT 1'
+    )[0]
+    assert old in entry
+    sql('UPDATE journal SET entry = %s WHERE "index" = %s', entry.replace(old, new), index)
+    assert f"entries: journal index {index}:" in findings(ledger)
+
+
+def test_a_dropped_column_is_told_and_is_no_crash(ledger: Trace, sql: Sql) -> None:
+    sql("ALTER TABLE review DROP COLUMN note")
+    with pytest.raises(SchemaError, match="db check"):
+        verify(ledger)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from traceai.errors import ConflictError, InputError, RecordError
+from traceai.errors import ConflictError, InputError
 from traceai.inspection import history
 from traceai.inspection.decision import Decision
 from traceai.inspection.history import Filter
@@ -60,7 +60,8 @@ def test_a_review_is_appended_and_the_last_one_counts(trace: Trace, decisions: l
     [
         ("fine", {}, InputError),
         ("good", {"defect_type": "dent"}, InputError),
-        ("good", {"note": "nul\x00"}, RecordError),
+        ("good", {"note": "nul\x00"}, InputError),
+        ("defective", {"defect_type": "x" * 201}, InputError),
     ],
 )
 def test_a_review_that_makes_no_sense_leaves_nothing(
@@ -116,6 +117,8 @@ def test_rates_by_group_and_by_filter(
         by_station = rates.rates(session, Filter(), by="station")
         with pytest.raises(InputError, match="choose one of"):
             rates.rates(session, Filter(), by="weather")
+        with pytest.raises(InputError, match="leave the verdict out"):
+            rates.rates(session, Filter(verdict="pass"))
     assert [(report.group, report.decisions) for report in by_station] == [("press-4", 12), ("press-5", 4)]
     assert one_report(trace, station="press-5").decisions == 4
     assert one_report(trace, station="nowhere").decisions == 0

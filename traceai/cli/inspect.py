@@ -1,5 +1,6 @@
 """`traceai inspect`: files and folders, decided and recorded."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,12 +72,18 @@ def collect(paths: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        try:
+            known, folder = path.exists(), path.is_dir()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); check the path and its permissions."
+            ) from error
+        if folder:
             inside = sorted(_images(path))
             if not inside:
                 raise InputError(f"There are no images in {path}; traceai reads {', '.join(sorted(SUFFIXES))}.")
             found += inside
-        elif path.exists():
+        elif known:
             found.append(path)
         else:
             raise InputError(f"There is no file or folder {path}; check the path.")
@@ -84,10 +91,16 @@ def collect(paths: list[Path]) -> list[Path]:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    for file in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if file.suffix.lower() in SUFFIXES and not hidden and file.is_file():
-            yield file
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror}); its images would go uninspected."
+        ) from error
+
+    for inside, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(inside, name)
 
 
 def as_json(decision: Decision) -> dict[str, Any]:

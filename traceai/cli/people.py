@@ -45,6 +45,14 @@ def create_token(user: Annotated[str, typer.Option(help="A user added before.")]
     typer.echo(token)
 
 
+@token_app.command("revoke")
+def revoke_tokens(user: Annotated[str, typer.Option(help="Whose tokens.")]) -> None:
+    """Make every token of a user worthless, at once."""
+    with opened() as trace, trace.database.session() as session:
+        count = access.revoke_tokens(session, user)
+    console.print(f"Revoked {count} tokens of {user}.")
+
+
 @station_app.command("add")
 def add_station(
     name: str,

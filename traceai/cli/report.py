@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from traceai.cli.files import published
 from traceai.cli.filters import FromOption, LotOption, ModelOption, ProductOption, StationOption, ToOption, filter_of
 from traceai.cli.terminal import ActorOption, actor_or_operator, console, opened
 from traceai.inspection.history import Filter
@@ -53,8 +54,10 @@ def write_audit(trace: Trace, wanted: Filter, out: Path, actor: str, title: str,
     from traceai_reports import audit_report, evidence  # noqa: PLC0415  # reportlab takes a while to import
 
     about = evidence.issue(actor, produced_for)
-    digest = audit_report(evidence.audit(trace, wanted, about, title), out)
-    evidence.record_issue(trace, "audit", digest, wanted.describe(), about)
+    found = evidence.audit(trace, wanted, about, title)
+    with published(out) as unfinished:
+        digest = audit_report(found, unfinished)
+        evidence.record_issue(trace, "audit", digest, wanted.describe(), about)
     return digest
 
 
@@ -64,8 +67,9 @@ def write_decision(trace: Trace, reference: str, out: Path, actor: str, produced
 
     about = evidence.issue(actor, produced_for)
     found = evidence.decision(trace, reference, about)
-    digest = decision_report(found, out)
-    evidence.record_issue(trace, "decision", digest, {"inspection_id": found.id}, about)
+    with published(out) as unfinished:
+        digest = decision_report(found, unfinished)
+        evidence.record_issue(trace, "decision", digest, {"inspection_id": found.id}, about)
     return digest
 
 

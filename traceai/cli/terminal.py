@@ -18,8 +18,9 @@ from traceai.errors import InputError
 if TYPE_CHECKING:
     from traceai.sdk import Trace
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# No markup: a serial number may hold any bracket, and nothing recorded may style or break what a terminal shows.
+console = Console(highlight=False, markup=False)
+errors = Console(stderr=True, highlight=False, markup=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ActorOption = Annotated[str | None, typer.Option("--as", help="Who does this. Default: your system user name.")]
@@ -61,7 +62,12 @@ def table(*columns: str, title: str | None = None) -> Table:
     )
     for column in columns:
         # A leading ">" sets a column of numbers flush right.
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        made.add_column(
+            column.lstrip(">"),
+            justify="right" if column.startswith(">") else "left",
+            overflow="fold",
+            no_wrap=column == "id",  # an id that is folded cannot be copied
+        )
     return made
 
 

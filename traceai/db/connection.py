@@ -7,12 +7,19 @@ from contextlib import contextmanager
 import sqlalchemy
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError, ProgrammingError
 from sqlmodel import Session
 
 from traceai.db import migrate
 from traceai.db.embedded import EmbeddedServer
-from traceai.errors import DatabaseRefusedError, DatabaseUnavailableError, SchemaError, SettingsError
+from traceai.errors import (
+    ConflictError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    InputError,
+    SchemaError,
+    SettingsError,
+)  # fmt: skip
 from traceai.settings import Settings
 
 OLDEST_SERVER = 15
@@ -62,6 +69,18 @@ class Database:
         with translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def moment(self) -> Iterator[Session]:
+        """A read-only session in which everything is of one moment, whatever others write meanwhile."""
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with (
+            translated(),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+            Session(connection, expire_on_commit=False) as session,
+        ):
+            yield session
+
     @property
     def url(self) -> str:
         """The URL for psql and other tools, password included."""
@@ -96,7 +115,7 @@ def create_engine(url: str) -> Engine:
     """
     try:
         parsed: URL = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise SettingsError(
             "TRACEAI_DATABASE_URL is not a URL; write it as postgresql://user:password@host:5432/database."
         ) from error
@@ -118,11 +137,27 @@ def create_engine(url: str) -> Engine:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn a lost or refused connection into this house's errors."""
+    """Turn what the server refuses into this house's errors."""
     try:
         yield
     except OperationalError as error:
         raise _translate(error) from error
+    except (DataError, UnicodeEncodeError) as error:
+        raise InputError("A text holds a character that PostgreSQL cannot store; leave it out.") from error
+    except IntegrityError as error:
+        raise ConflictError("Somebody else entered the same thing at the same moment; look again and retry.") from error
+    except ProgrammingError as error:
+        raise _misfit(error) from error
+
+
+def _misfit(error: ProgrammingError) -> Exception:
+    state = getattr(error.orig, "sqlstate", None)
+    said = str(error.orig).strip().splitlines()[0]
+    if state is None:  # libpq itself, before any server was asked
+        return SettingsError(f"TRACEAI_DATABASE_URL is not usable: {said}.")
+    if state.startswith("42501"):
+        return DatabaseRefusedError(f"PostgreSQL refused this ({said}); give the role the rights it lacks.")
+    return SchemaError(f"The schema is not the one this release knows ({said}); run `traceai db check`.")
 
 
 def _translate(error: OperationalError) -> Exception:

@@ -16,11 +16,13 @@ with its life; a server left running that way is found by the next user and stop
 """
 
 import fcntl
+import hashlib
 import importlib.util
 import os
 import pwd
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,6 +62,12 @@ class EmbeddedServer:
         """
         if sys.platform == "win32":
             raise DatabaseUnavailableError("The embedded PostgreSQL needs Linux or macOS; set TRACEAI_DATABASE_URL.")
+        if unusable := set(str(self.home)) & set('"\\$`\n'):
+            # pg_ctl hands the path to a shell, between double quotes.
+            raise HomeError(
+                f"TRACEAI_HOME {self.home} holds {' '.join(sorted(unusable))!r}, which PostgreSQL's own tools cannot take; choose "
+                "a folder without it."
+            )
         self._refuse_unreachable_home()
         with self._transition():
             users = (self.home / "postgres.users").open("a")
@@ -103,17 +111,23 @@ class EmbeddedServer:
 
     @property
     def running(self) -> bool:
-        if not (self.data / "postmaster.pid").exists():
-            return False
-        return self._run("pg_ctl", "status", "-D", str(self.data), check=False).returncode == 0
+        """Whether the server answers. Its pid file does not say: after a power cut, the pid in it may be anybody's."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket_folder / ".s.PGSQL.5432"))
+            except OSError:
+                return False
+        return True
 
     @property
     def socket_folder(self) -> Path:
         folder = self.folder / "socket"
-        if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
+        # A comma or a quote would end the name in the server's list of folders.
+        if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER and not set(str(folder)) & set(",\"'\\"):
             return folder
-        # The data's inode makes the name this home's own; the folder is made private before the server uses it.
-        return Path(tempfile.gettempdir()) / f"traceai-{self.folder.stat().st_ino:x}"
+        # The home's path makes the name its own; the folder is made private before the server uses it.
+        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"traceai-{name}"
 
     @property
     def url(self) -> str:

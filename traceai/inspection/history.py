@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Table, select
 from sqlmodel import Session
 
 from traceai.db.tables import DatasetSnapshot, HeatMap, Inspection, Journal, ModelEvent, ModelVersion, Review, Runtime
-from traceai.errors import DecisionNotFoundError, InputError
+from traceai.errors import DecisionNotFoundError, InputError, RecordError
 from traceai.ledger.records import Entry
 
 LARGEST_PAGE = 1000
@@ -122,7 +122,14 @@ def entries(session: Session, rows: Sequence[Inspection]) -> list[tuple[Inspecti
         select(Journal).where(Journal.index.in_([row.journal_index for row in rows]))  # type: ignore[attr-defined]
     ).scalars()
     by_index = {entry.index: entry for entry in found}
+    for row in rows:
+        if row.journal_index not in by_index:
+            raise _gone(row)
     return [(row, by_index[row.journal_index]) for row in rows]
+
+
+def _gone(row: Inspection) -> RecordError:
+    return RecordError(f"Journal entry {row.journal_index} of decision {row.id} is gone; run `traceai ledger verify`.")
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,9 @@ class Dossier:
 
 
 def dossier(session: Session, row: Inspection) -> Dossier:
-    journal = session.get_one(Journal, row.journal_index)
+    journal = session.get(Journal, row.journal_index)
+    if journal is None:
+        raise _gone(row)
     grid = session.get(HeatMap, row.id)
     model, snapshot = model_and_snapshot(session, row.model_name, row.model_version)
     return Dossier(

@@ -30,6 +30,7 @@ from traceai.inspection.decision import Decision, DecisionExplanation, Verdict
 from traceai.ledger import canonical, log, records
 from traceai.ledger.log import Receipt
 from traceai.ledger.records import ModelRef, Part, Record
+from traceai.models import registry
 
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the history needs none
     from traceai.inspection.engine import Engine, Judgement
@@ -65,6 +66,8 @@ class Item:
             raise InputError(
                 f"The {name} {names[str(name)]!r:.60} cannot be recorded; give 1 to 200 characters without control characters."
             ) from error
+        if self.occurred_at is not None and self.occurred_at.tzinfo is None:
+            raise InputError(f"The time {self.occurred_at.isoformat()} has no zone; give one, such as UTC.")
         if self.trigger is not None and not 0 <= self.trigger < 2**53:
             raise InputError(f"The trigger {self.trigger} cannot be recorded; give a counter from 0 upwards.")
 
@@ -82,6 +85,7 @@ class _Attempt:
     judgement: "Judgement | None" = None
     failure: TraceaiError | None = None
     latency_us: int = 0
+    passed_through: bool = False  # whether the network saw it
 
 
 class Inspector:
@@ -179,6 +183,7 @@ class Inspector:
             return
         for attempt, found in zip(attempts, self.engine.judge(decoded), strict=True):
             attempt.decoded = None  # pixels are no longer needed
+            attempt.passed_through = True
             attempt.latency_us = (time.monotonic_ns() - attempt.started_ns) // 1000
             if isinstance(found, ModelError):
                 attempt.failure = found
@@ -188,10 +193,11 @@ class Inspector:
     # --- record ---------------------------------------------------------------------------------------------------
 
     def _record(self, attempts: Sequence[_Attempt]) -> list[Decision]:
-        judged = sum(attempt.judgement is not None for attempt in attempts)
+        judged = sum(attempt.passed_through for attempt in attempts)
         described = self.engine.environment(judged)
         runtime = images.identify(canonical.dumps(described))
         with self.database.session() as session:
+            registry.require_usable(session, self.model.name, self.model.version)
             station = session.execute(
                 select(Station).where(Station.name == self.station).with_for_update()  # type: ignore[arg-type]
             ).scalar_one()

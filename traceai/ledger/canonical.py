@@ -33,7 +33,7 @@ def loads(data: bytes) -> Any:
     """
     try:
         value = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"These bytes are not JSON: {error}.") from error
     if dumps(value) != data:
         raise RecordError("These bytes are JSON, but not in canonical form.")

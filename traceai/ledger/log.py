@@ -84,12 +84,18 @@ def lock(session: Session) -> LedgerHead:
     """
     head: LedgerHead | None = session.execute(select(LedgerHead).with_for_update()).scalar_one_or_none()
     if head is None:
-        raise SchemaError(
-            "The ledger has no head row; restore the database from a backup and run `traceai ledger verify`."
-        )
+        raise _headless()
     return head
 
 
 def read_head(session: Session) -> Head:
-    head = session.execute(select(LedgerHead)).scalar_one()
+    head = session.execute(select(LedgerHead)).scalar_one_or_none()
+    if head is None:
+        raise _headless()
     return Head(head.size, head.root)
+
+
+def _headless() -> SchemaError:
+    return SchemaError(
+        "The ledger has no head row; restore the database from a backup and run `traceai ledger verify`."
+    )

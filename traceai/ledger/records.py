@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
-from traceai.clock import now, timestamp, uuid7
-from traceai.errors import RecordError
+from traceai.clock import now, parse_timestamp, timestamp, uuid7
+from traceai.errors import InputError, RecordError
 from traceai.ledger import canonical
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
@@ -279,15 +279,36 @@ class Entry:
         record_type = SCHEMAS.get(schema) if isinstance(schema, str) else None
         if record_type is None:
             raise RecordError(f"The record schema {schema!r} is not known to this release; verify with a newer one.")
-        if not isinstance(recorded_at, str):
-            raise RecordError("The entry does not say when it was recorded.")
-        return cls(validated(record_type, fields), recorded_at, data)
+        try:
+            record = record_type.model_validate(fields)
+            for moment in (record.occurred_at, recorded_at):
+                if timestamp(parse_timestamp(moment)) != moment:
+                    raise ValueError(f"{moment} is no canonical time")
+        except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+            raise RecordError(f"Not a valid {record_type.schema_name} record: {_first(error)}.") from error
+        # Nothing may be left out: a field that a default filled in was never recorded.
+        if cls.seal(record, recorded_at).data != data:
+            raise RecordError(f"Not a complete {record_type.schema_name} record: a field is missing.")
+        return cls(record, recorded_at, data)
 
 
 def validated(record_type: type[Record], fields: dict[str, Any]) -> Record:
+    """A record from what somebody asked to have recorded.
+
+    Raises:
+        InputError: a field that no record can hold.
+    """
     try:
         return record_type.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"Not a valid {record_type.schema_name} record: {where}: {first['msg']}.") from error
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InputError(
+            f"The {where.replace('_', ' ')} cannot be recorded; give printable text of at most 200 characters (a note: 2000)."
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+    return str(error)

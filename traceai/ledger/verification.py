@@ -7,14 +7,16 @@ journal index, table, row and column.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Table, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Engine, RowMapping, Table, func, select
 from sqlmodel import SQLModel
 
 from traceai.clock import timestamp
 from traceai.db import tables
-from traceai.errors import BlobMissingError, BlobTamperedError, RecordError
+from traceai.db.connection import translated
+from traceai.errors import BlobMissingError, BlobTamperedError, InputError, RecordError
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import identify
 from traceai.ledger import canonical
@@ -70,8 +72,17 @@ def verify(engine: Engine, blobs: BlobStore | None = None, progress: Progress | 
     Reads in one repeatable-read snapshot, `BATCH` entries at a time. `blobs`: also read every image and model file back and
     hash it; None leaves the blob store alone, and the fact out.
     """
-    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
-        return _Verification(connection, blobs, progress).run()
+    with (
+        translated(),
+        engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+        connection.begin(),
+    ):
+        return verify_within(connection, blobs, progress)
+
+
+def verify_within(connection: Connection, blobs: BlobStore | None = None, progress: Progress | None = None) -> Outcome:
+    """The same, in the caller's transaction: what else it reads there is of the same moment."""
+    return _Verification(connection, blobs, progress).run()
 
 
 class _Verification:
@@ -91,7 +102,10 @@ class _Verification:
         self.seen_blobs: set[bytes] = set()
 
     def run(self) -> Outcome:
-        head = self.connection.execute(select(HEAD)).mappings().one_or_none()
+        heads = self.connection.execute(select(HEAD).order_by(HEAD.c.id)).mappings().all()
+        if len(heads) > 1:
+            self.tree.fail(f"table ledger_head: it holds {len(heads)} rows and may hold one")
+        head = heads[0] if heads else None
         size = head["size"] if head else 0
         frontier = Frontier()
         expected = 0
@@ -101,7 +115,7 @@ class _Verification:
                     missing = f"{expected}" if row["index"] == expected + 1 else f"{expected} to {row['index'] - 1}"
                     self.entries.fail(f"journal index {missing}: the entry is missing")
                 expected = row["index"] + 1
-                frontier.append(leaf_hash(row["entry"]))
+                frontier.append(leaf_hash(row["entry"] or b""))
             self._batch(batch)
             if self.progress:
                 self.progress(expected, max(size, expected))
@@ -116,9 +130,11 @@ class _Verification:
 
     def _journal(self) -> Iterator[Sequence[Any]]:
         journal = tables.Journal.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-        after = -1
+        after = None
         while True:
-            query = select(journal).where(journal.c.index > after).order_by(journal.c.index).limit(BATCH)
+            query = select(*_readable_columns(journal)).order_by(journal.c.index).limit(BATCH)
+            if after is not None:
+                query = query.where(journal.c.index > after)
             batch = self.connection.execute(query).mappings().all()
             if not batch:
                 return
@@ -134,26 +150,30 @@ class _Verification:
             index = stored["index"]
             self.entries.checked += 1
             self.leaves.checked += 1
-            if leaf_hash(stored["entry"]) != stored["leaf_hash"]:
+            if stored["entry"] is None or leaf_hash(stored["entry"]) != stored["leaf_hash"]:
                 self.leaves.fail(f"journal index {index}: the entry's bytes do not have the stored leaf hash")
             try:
-                entry = Entry.parse(stored["entry"])
+                entry = Entry.parse(stored["entry"] or b"")
             except RecordError as error:
                 self.entries.fail(f"journal index {index}: {error.message}")
                 continue
             self._journal_columns(stored, entry)
             table, columns = project(index, entry)
             self.rows.checked += 1
-            row = found[table].pop(index, None)
-            name = table.__tablename__
-            if row is None:
+            rows = found[table].pop(index, [])
+            name = str(table.__tablename__)
+            if not rows:
                 self.rows.fail(f"table {name}: the row of journal index {index} ({entry.record.id}) is missing")
-            else:
-                self._row(str(name), index, columns, row)
+            for row in rows:
+                self._row(name, index, columns, row)
+            if len(rows) > 1:
+                self.rows.fail(f"table {name}: {len(rows)} rows claim journal index {index}, which stands for one")
             if isinstance(entry.record, Inspection):
                 self._map(index, entry.record, maps.pop(columns["id"], None))
             self._order(index, columns)
             self._blob(index, columns)
+        for inspection in maps:
+            self.maps.fail(f"table heat_map: there is a map of {inspection}, whose entry records none")
         for table, left in found.items():
             for index in left:
                 self.rows.fail(
@@ -166,25 +186,30 @@ class _Verification:
                 f"table journal, index {stored['index']}, column schema: {stored['schema']} stands, "
                 f"{entry.record.schema_name} was recorded"
             )
-        if timestamp(stored["recorded_at"]) != entry.recorded_at:
+        if stored["recorded_at"] != _in_era(entry.recorded_at):
             self.rows.fail(
-                f"table journal, index {stored['index']}, column recorded_at: {timestamp(stored['recorded_at'])} stands, "
+                f"table journal, index {stored['index']}, column recorded_at: {stored['recorded_at']} stands, "
                 f"{entry.recorded_at} was recorded"
             )
 
     def _row(self, table: str, index: int, expected: dict[str, Any], row: Any) -> None:
         for column, stands in row.items():
             recorded = expected.get(column)
-            if stands != recorded:
+            if isinstance(recorded, datetime):
+                recorded = _in_era(timestamp(recorded))
+            if not _same(stands, recorded):
                 self.rows.fail(
                     f"table {table}, journal index {index} ({row['id']}), column {column}: {readable(stands)} stands, "
                     f"{readable(recorded)} was recorded"
                 )
 
-    def _rows(self, table: type[SQLModel], first: int, last: int) -> dict[int, Any]:
+    def _rows(self, table: type[SQLModel], first: int, last: int) -> dict[int, list[Any]]:
         t = table.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-        query = select(t).where(t.c.journal_index.between(first, last))
-        return {row["journal_index"]: row for row in self.connection.execute(query).mappings()}
+        query = select(*_readable_columns(t)).where(t.c.journal_index.between(first, last))
+        found: dict[int, list[Any]] = {}
+        for row in self.connection.execute(query).mappings():
+            found.setdefault(row["journal_index"], []).append(row)
+        return found
 
     def _maps(self, first: int, last: int) -> dict[Any, bytes]:
         inspection, heat_map = tables.Inspection.__table__, tables.HeatMap.__table__  # type: ignore[attr-defined]
@@ -227,7 +252,7 @@ class _Verification:
         self.stored.checked += 1
         try:
             self.blobs.get(digest.hex())
-        except (BlobMissingError, BlobTamperedError) as error:
+        except (BlobMissingError, BlobTamperedError, InputError) as error:
             self.stored.fail(f"{where}: {error.message}")
 
     def _tree(self, head: Any, frontier: Frontier, end: int) -> None:
@@ -249,9 +274,14 @@ class _Verification:
         """Rows that point outside the journal."""
         for table in tables.EVIDENCE:
             t = table.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-            query = select(t.c.journal_index).where((t.c.journal_index < 0) | (t.c.journal_index >= end)).limit(LISTED)
-            for (index,) in self.connection.execute(query):
-                self.rows.fail(f"table {table.__tablename__}: a row claims journal index {index}, which does not exist")
+            outside = (t.c.journal_index < 0) | (t.c.journal_index >= end) | t.c.journal_index.is_(None)
+            for (index,) in self.connection.execute(select(t.c.journal_index).where(outside).limit(LISTED)):
+                claim = "no journal index" if index is None else f"journal index {index}, which does not exist"
+                self.rows.fail(f"table {table.__tablename__}: a row claims {claim}")
+        heat_map, inspection = tables.HeatMap.__table__, tables.Inspection.__table__  # type: ignore[attr-defined]
+        orphans = select(heat_map.c.inspection_id).where(heat_map.c.inspection_id.not_in(select(inspection.c.id)))
+        for (inspection_id,) in self.connection.execute(orphans.limit(LISTED)):
+            self.maps.fail(f"table heat_map: there is a map of {inspection_id}, which was never inspected")
 
     def _stations(self) -> None:
         station = tables.Station.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
@@ -264,15 +294,22 @@ class _Verification:
 
     def _snapshots(self) -> None:
         snapshot, image = tables.DatasetSnapshot.__table__, tables.DatasetImage.__table__  # type: ignore[attr-defined]
-        for row in self.connection.execute(select(snapshot)).mappings():
+        c = snapshot.c
+        for row in self.connection.execute(select(c.id, c.name, c.listing, c.images)).mappings():
             self.snapshots.checked += 1
             images = self.connection.execute(select(image).where(image.c.snapshot_id == row["id"])).mappings().all()
             if len(images) != row["images"]:
                 self.snapshots.fail(
                     f"dataset {row['name']}: {row['images']} images were recorded, {len(images)} are listed"
                 )
-            listing = listing_of(images)
-            if identify(listing) != row["listing"].hex():
+            try:
+                listing = listing_of(images)
+            except RecordError as error:
+                self.snapshots.fail(
+                    f"dataset {row['name']}: an image's row holds what was never recorded: {error.message}"
+                )
+                continue
+            if identify(listing) != readable(row["listing"]):
                 self.snapshots.fail(f"dataset {row['name']}: the listed images are not those that were recorded")
                 self._locate(row, listing)
             for listed in images:
@@ -285,8 +322,8 @@ class _Verification:
         if self.blobs is None:
             return
         try:
-            recorded = canonical.loads(self.blobs.get(snapshot["listing"].hex()))
-        except (BlobMissingError, BlobTamperedError) as error:
+            recorded = canonical.loads(self.blobs.get(readable(snapshot["listing"])))
+        except (BlobMissingError, BlobTamperedError, InputError) as error:
             self.snapshots.fail(f"dataset {snapshot['name']}: {error.message}")
             return
         then = {image["path"]: image for image in recorded}
@@ -307,6 +344,30 @@ class _Verification:
         orphans = select(func.count()).select_from(image).where(image.c.snapshot_id.not_in(select(snapshot.c.id)))
         if count := self.connection.execute(orphans).scalar_one():
             self.snapshots.fail(f"table dataset_image: {count} images belong to no snapshot")
+
+
+def _readable_columns(table: Table) -> list[ColumnElement[Any]]:
+    """Times as text: the server knows more of them (infinity, years before our era) than Python does."""
+    return [
+        func.to_char(func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z" BC').label(column.name)
+        if isinstance(column.type, DateTime)
+        else column
+        for column in table.c
+    ]
+
+
+def _in_era(recorded: str) -> str:
+    return f"{recorded} AD"
+
+
+def _same(stands: Any, recorded: Any) -> bool:
+    """Equal and of the same type: to Python, true is 1 and 1 is 1.0."""
+    if isinstance(stands, dict | list):
+        try:
+            return canonical.dumps(stands) == canonical.dumps(recorded)
+        except RecordError:
+            return False
+    return type(stands) is type(recorded) and bool(stands == recorded)
 
 
 def listing_of(images: Iterable[Mapping[str, Any] | RowMapping]) -> bytes:

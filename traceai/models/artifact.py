@@ -150,8 +150,6 @@ def load(digest: str, blobs: Blobs, *, module: nn.Module | None = None, parts: S
         manifest = Manifest.model_validate_json(manifest_bytes)
     except ValidationError as problem:
         raise ModelError(f"the manifest {digest} is not one this release can read: {_first(problem)}") from problem
-    if manifest.to_bytes() != manifest_bytes:
-        raise ModelError(f"the manifest {digest} is not in canonical form; it was not written by traceai")
     weights = _verified("weights", manifest.weights_sha256, blobs)
 
     if isinstance(manifest.architecture, ExternalArchitecture):

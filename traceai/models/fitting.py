@@ -23,7 +23,7 @@ Progress = Callable[[int, int, float], None]
 _WARM_UP = 0.2
 # One cell of two hundred must be able to outvote the others in their mean, so the head's weights have far to go; an
 # optimiser whose steps have a fixed size would take longer over it than the whole training.
-_HEAD_RATE = 30.0
+_HEAD_RATE = 10.0
 _MAX_GRADIENT = 5.0
 _TIMED_STEPS = 3
 _FEWEST_STEPS = 10
@@ -54,16 +54,16 @@ class Fit:
 
     def run(self, progress: Progress) -> tuple[nn.Module, int]:
         """The fitted network in evaluation mode, and the number of steps taken."""
-        steps = self._settings.steps if self._settings.max_seconds is None else self._affordable_steps()
+        budget = self._settings.max_seconds
+        steps = self._settings.steps if budget is None else self._affordable_steps(budget)
         run = _Steps(self, copy.deepcopy(self._module), steps)
         crops = round(self._crop_share * steps)
         for done in range(steps):
             progress(done + 1, steps, run.step(crop=done < crops))
         return run.averaged.eval(), steps
 
-    def _affordable_steps(self) -> int:
+    def _affordable_steps(self, seconds: float) -> int:
         """Times a few steps of both kinds on a copy that is then dropped."""
-        assert self._settings.max_seconds is not None  # noqa: S101 - the caller's condition, for the type checker
         started = time.monotonic()
         trial = _Steps(self, copy.deepcopy(self._module), 100)
         cost = 0.0
@@ -74,7 +74,7 @@ class Fit:
                 for _ in range(_TIMED_STEPS):
                     trial.step(crop=crop)
                 cost += share * (time.monotonic() - before) / _TIMED_STEPS
-        left = self._settings.max_seconds - (time.monotonic() - started)
+        left = seconds - (time.monotonic() - started)
         return max(_FEWEST_STEPS, int(left / cost))
 
 

@@ -146,6 +146,7 @@ def approve(session: Session, row: ModelVersion, *, actor: str, reason: str) -> 
     ForbiddenError: whoever made a version cannot sign for it.
     ModelStateError: it is retired, or approved already.
     """
+    log.lock(session)  # so that two who act on a version at once see each other
     if actor == row.made_by:
         raise ForbiddenError(
             f"{actor} made {row.name}@{row.version} and cannot approve it; ask a second person (--as NAME)."
@@ -164,6 +165,7 @@ def activate(session: Session, row: ModelVersion, *, actor: str, reason: str = "
     Raises:
         ModelStateError: it was never approved, is retired, or is active already.
     """
+    log.lock(session)  # so that two who act on a version at once see each other
     current = state(session, row.name, row.version)
     if current not in {"approved", "replaced"}:
         advice = (
@@ -181,17 +183,18 @@ def retire(session: Session, row: ModelVersion, *, actor: str, reason: str) -> N
     """Raises:
     ModelStateError: it is retired already.
     """
+    log.lock(session)  # so that two who act on a version at once see each other
     if state(session, row.name, row.version) == "retired":
         raise ModelStateError(f"{row.name}@{row.version} is retired already.")
     _event(session, row, "retire", actor, reason)
 
 
-def require_usable(session: Session, row: ModelVersion) -> None:
+def require_usable(session: Session, name: str, version: int) -> None:
     """Raises:
     ModelStateError: the version is retired and inspects nothing more.
     """
-    if state(session, row.name, row.version) == "retired":
-        raise ModelStateError(f"{row.name}@{row.version} is retired; choose another version.")
+    if state(session, name, version) == "retired":
+        raise ModelStateError(f"{name}@{version} is retired; choose another version.")
 
 
 def load(

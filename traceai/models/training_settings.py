@@ -42,7 +42,7 @@ class TrainingSettings(BaseModel):
     hidden_sizes: tuple[Count, ...] = (24, 48, 96)
     depths: tuple[Count, ...] = (1, 1, 1)
     batch_size: Annotated[int, Field(ge=2)] = 16
-    crop_share: Share = 0.7
+    crop_share: Share = 0.6
     crop_batch_size: Annotated[int, Field(ge=2)] = 32
     crop_side: Count = 96
     crop_smallest: Annotated[float, Field(gt=0, le=1)] = 0.35

@@ -140,8 +140,8 @@ class Views:
         self, rows: Tensor, frame: Tensor, size: tuple[int, int], moved: Tensor, ground_frame: Tensor
     ) -> tuple[Tensor, Tensor]:
         both = torch.cat([self._pixels.images[rows], self._pixels.masks[rows]], dim=1)
-        images, masks = view(both.float() / 255, frame, size).split([both.shape[1] - 1, 1], dim=1)
-        images = images.clone()
+        seen = view(both.float() / 255, frame, size)
+        images, masks = seen[:, :-1].clone(), seen[:, -1:]
         # Good patches are transplanted too, in the shape of defects, so that a seam is no sign of a defect.
         shapes = masks.clone()
         defects, goods = torch.nonzero(moved & self._small[rows])[:, 0], torch.nonzero(moved & self._sound[rows])[:, 0]

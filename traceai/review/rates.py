@@ -61,6 +61,8 @@ def rates(session: Session, wanted: Filter, *, by: str | None = None, confidence
     """
     if by is not None and by not in GROUPS:
         raise InputError(f"Rates cannot be grouped by {by}; choose one of {', '.join(GROUPS)}.")
+    if wanted.verdict is not None:
+        raise InputError("Rates of one verdict alone mean nothing; leave the verdict out.")
     if by is None:
         group: ColumnElement[Any] = cast(None, _c.station.type)
     elif by == "day":

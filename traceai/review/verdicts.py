@@ -16,7 +16,7 @@ _inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  
 _review: Table = tables.Review.__table__  # type: ignore[attr-defined]
 _journal: Table = tables.Journal.__table__  # type: ignore[attr-defined]
 
-NOT_A_TYPE = "A good part has no defect type; leave --type out, or say that it is defective."
+NOT_A_TYPE = "A good part has no defect type; leave the type out, or say that the part is defective."
 
 
 def add(

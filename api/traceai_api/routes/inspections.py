@@ -103,7 +103,12 @@ def detail(_: Reader, session: SessionDep, reference: str) -> InspectionDetail:
 
 
 @router.get("/{reference}/image", summary="The image, byte for byte as it arrived", response_class=Response)
-def image(_: Reader, session: SessionDep, trace: TraceDep, reference: str) -> Response:
+def image(
+    _: Annotated[Principal, Depends(allowed(Permission.READ_IMAGES))],
+    session: SessionDep,
+    trace: TraceDep,
+    reference: str,
+) -> Response:
     row = history.find(session, reference)
     data = stored_image(trace, row)
     # Served as what it was recognised as, never as what a browser might guess.

@@ -87,7 +87,7 @@ def plan(work: Workpiece, rng: np.random.Generator) -> Blemishes:
             slope=rng.uniform(0.01, 0.04),
             bare=rng.uniform(0.02, 0.09),
         )
-        for _ in range(int(rng.poisson(1.0)))
+        for _ in range(int(rng.poisson(0.7)))
     )
     oil = fingerprint = paint = None
     if rng.random() < 0.30:
@@ -126,8 +126,7 @@ def _mark(facets: Facets, view: View, bitmap: Field, at: tuple[float, float, flo
     row = ((height / 2 - (cos * dv - sin * du)) * _DOT).astype(np.int32)
     inside = (column >= 0) & (column < bitmap.shape[1]) & (row >= 0) & (row < bitmap.shape[0])
     ink = bitmap[np.clip(row, 0, bitmap.shape[0] - 1), np.clip(column, 0, bitmap.shape[1] - 1)] * inside
-    facets.gloss[window] *= 1 - 0.80 * ink
-    facets.matte[window] += 0.015 * ink
+    facets.gloss[window] *= 1 - 0.62 * ink
     facets.rough_along[window] += 0.06 * ink
     facets.slope_u[window] *= 1 - 0.7 * ink
     facets.slope_v[window] *= 1 - 0.7 * ink

@@ -101,10 +101,18 @@ class View:
     def window(self, u: float, v: float, radius: float) -> Window:
         """The slice of the picture that surely holds the disc of `radius` mm about (u, v); possibly empty."""
         column, row = self.project(u, v)
-        reach = 1.12 * radius / self.pixel + 2
+        reach = 1.12 * radius / self.pixel
+        return self._clipped((row - reach, row + reach), (column - reach, column + reach))
 
-        def span(middle: float, count: int) -> slice:
-            low = min(max(int(middle - reach), 0), count)
-            return slice(low, max(min(int(middle + reach) + 1, count), low))
+    def box(self, u: float, v: float, half_u: float, half_v: float) -> Window:
+        """The slice of the picture that holds a rectangle of the top face, given by its centre and half sides in mm."""
+        corners = [self.project(u + a * half_u, v + b * half_v) for a in (-1, 1) for b in (-1, 1)]
+        columns, rows = [column for column, _ in corners], [row for _, row in corners]
+        return self._clipped((min(rows), max(rows)), (min(columns), max(columns)))
 
-        return span(row, self.shape[0]), span(column, self.shape[1])
+    def _clipped(self, rows: tuple[float, float], columns: tuple[float, float]) -> Window:
+        def span(ends: tuple[float, float], count: int) -> slice:
+            low = min(max(int(ends[0] - 2), 0), count)
+            return slice(low, max(min(int(ends[1] + 3), count), low))
+
+        return span(rows, self.shape[0]), span(columns, self.shape[1])

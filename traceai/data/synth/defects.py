@@ -103,7 +103,7 @@ def _scratch(severity: float, work: Workpiece, rng: np.random.Generator) -> Defe
             length=_between(11.0, 34.0, severity, rng, 0.2),
             width=_between(0.45, 1.00, severity, rng),
             slope=_between(0.25, 0.70, severity, rng),
-            bare=_between(0.60, 1.60, severity, rng),
+            bare=_between(0.80, 1.80, severity, rng),
         )
     )
 
@@ -186,7 +186,7 @@ def _walk(
 def _crack(severity: float, work: Workpiece, rng: np.random.Generator) -> Defect:
     """From a hole's edge, a recess or the rim into the metal, where stress concentrates."""
     length = _between(10.0, 28.0, severity, rng, 0.2)
-    width = _between(0.55, 1.10, severity, rng)
+    width = _between(0.65, 1.20, severity, rng)
     tried: list[tuple[float, list[tuple[float, float, float]]]] = []
     for _ in range(30):
         hole = work.holes[int(rng.integers(len(work.holes)))]
@@ -208,7 +208,7 @@ def _crack(severity: float, work: Workpiece, rng: np.random.Generator) -> Defect
         (u0, v0, w0), (u1, v1, _) = trunk[fork], trunk[fork + 1]
         heading = math.atan2(v1 - v0, u1 - u0) + float(rng.choice((-1.0, 1.0))) * rng.uniform(0.5, 1.0)
         branches.append(tuple(_walk(rng, (u0, v0), heading, length * rng.uniform(0.2, 0.45), 0.75 * w0)))
-    return _Crack(tuple(branches), min(_between(0.82, 0.97, severity, rng, 0.04), 0.98))
+    return _Crack(tuple(branches), min(_between(0.88, 0.98, severity, rng, 0.03), 0.985))
 
 
 # --- missing component -----------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class _Discoloration(_Plain):
         else:
             ring = np.exp(-(((field - 0.16) / 0.11) ** 2))
             film = strength * self.amount * (0.45 + 0.55 * ring)
-            for channel, loss in enumerate((0.56, 0.64, 0.74)):
+            for channel, loss in enumerate((0.52, 0.66, 0.84)):
                 patch[channel] *= 1 - loss * film
         touched[window] = np.maximum(touched[window], np.where(strength > 0, 1, 0))
 
@@ -286,7 +286,7 @@ def _discoloration(severity: float, work: Workpiece, rng: np.random.Generator) -
     radius = _between(5.0, 14.0, severity, rng, 0.15)
     u, v = site(work, rng, min(radius * 0.5, 3.5))
     kind = str(rng.choice(("heat", "rust", "stain"), p=(0.5, 0.25, 0.25)))
-    low = {"heat": 0.34, "rust": 0.60, "stain": 0.85}[kind]
+    low = {"heat": 0.38, "rust": 0.65, "stain": 0.90}[kind]
     amount = min(_between(low, 0.95, severity, rng), 1.0)
     origin = (int(rng.integers(TILE)), int(rng.integers(TILE)))
     return _Discoloration(kind, u, v, radius, amount, math.exp(rng.normal(0, 0.15)), rng.uniform(0, math.pi), origin)

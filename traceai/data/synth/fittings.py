@@ -58,7 +58,7 @@ class Bench:
 def draw_recess(rgb: Field, exposed: Field, recess: Recess, bench: Bench) -> None:
     """Sink a pocket or slot, in place; `exposed` loses what it takes of the top face."""
     view, shape = bench.view, recess.shape
-    window = view.window(shape.u, shape.v, math.hypot(shape.half_u, shape.half_v) + recess.chamfer)
+    window = view.box(shape.u, shape.v, shape.half_u + recess.chamfer, shape.half_v + recess.chamfer)
     u, v = view.u[window], view.v[window]
     if not u.size:
         return

@@ -66,7 +66,7 @@ class _TurnedFace:
         gloss = rng.uniform(0.85, 1.12)
         self._centre = (rng.normal(0, 0.10), rng.normal(0, 0.10))
         self._origin = (int(rng.integers(512)), int(rng.integers(512)))
-        self._grain = rng.uniform(0.20, 0.34)
+        self._grain = rng.uniform(0.14, 0.24)
 
         radius = np.arange(_COUNT, dtype=np.float32) * _STEP
         slope = -np.gradient(height, _STEP)
