@@ -281,7 +281,7 @@ def _limits(content: AuditReport) -> list[Flowable]:
         "fixes what it asserted.",
         "That the heat maps are the reason for a verdict. They show where the network found evidence.",
         "The future. Rates hold for this scope; another product, light or model version may do better or worse.",
-        "Changes after it was written. A printed report can be forged; compare the root hash with a signed checkpoint "
-        "of the ledger.",
+        "Changes after it was written. A printed report can be forged; compare its SHA-256 with the "
+        "one entered in the ledger, and the ledger's root with one noted elsewhere.",
     ]
     return [*section("What this report does not show", room=110), *bullets(items)]

@@ -308,7 +308,7 @@ def _limits(content: DecisionReport) -> list[Flowable]:
         "That the image shows the part with this serial number. The camera and the station assert that; the ledger "
         "fixes what they asserted.",
         "How reliable the model is in general. That is the subject of the audit report, with rates and intervals.",
-        "Changes after it was written. A printed report can be forged; the ledger cannot be changed unnoticed. Check "
+        "Changes after it was written. A printed report can be forged. Check "
         f"the leaf hash above against entry {content.ledger_index:,} of the ledger.",
     ]
     return [*section("What this report does not show", room=110), *bullets(items)]

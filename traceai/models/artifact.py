@@ -5,6 +5,7 @@ manifest is JSON as RFC 8785 canonicalises it, the weights are safetensors. No p
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
@@ -150,6 +151,9 @@ def load(digest: str, blobs: Blobs, *, module: nn.Module | None = None, parts: S
         manifest = Manifest.model_validate_json(manifest_bytes)
     except ValidationError as problem:
         raise ModelError(f"the manifest {digest} is not one this release can read: {_first(problem)}") from problem
+    # Of the bytes themselves, not by way of the model: a later release may know fields that this manifest has not.
+    if rfc8785.dumps(json.loads(manifest_bytes)) != manifest_bytes:
+        raise ModelError(f"the manifest {digest} is not in canonical form; it was not written by traceai")
     weights = _verified("weights", manifest.weights_sha256, blobs)
 
     if isinstance(manifest.architecture, ExternalArchitecture):
