@@ -15,8 +15,8 @@ from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
 What the network saw, which version decided, why, and who approved it. Every call needs a token
-(`Authorization: Bearer ...`); every call is written to the access log. Errors are RFC 9457 problem documents with a stable
-`code`. Lists are read page by page: pass `next` as `after`.
+(`Authorization: Bearer ...`); who asks for evidence is written to the access log. Errors are RFC 9457 problem documents
+with a stable `code`. Lists are read page by page: pass `next` as `after`.
 """
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

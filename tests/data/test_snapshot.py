@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.folders import image, manifest, real, tree
-from traceai.data.snapshot import Folder, Leak, Snapshot, digest, take, verify
+from traceai.data.snapshot import Folder, Leak, Snapshot, digest, take
 from traceai.errors import DatasetChangedError, DatasetEmptyError, DatasetError
 from traceai.images.decode import Limits, decode
 
@@ -238,38 +238,29 @@ def test_images_without_a_split_join_their_group(tmp_path: Path) -> None:
     assert set(splits(take(manifest(tmp_path, *rows), "x")).values()) == {"test"}
 
 
-# --- verification ----------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_unchanged_folder_verifies(folder: Path, tmp_path: Path) -> None:
+def test_files_read_back_as_they_were_taken(folder: Path) -> None:
     snapshot = take(folder, "parts")
-    verify(snapshot.items, folder)
-    shutil.copytree(folder, tmp_path / "copy")
-    verify(snapshot.items, tmp_path / "copy")
+    for item in snapshot.items:
+        assert snapshot.files.read(item.path, item.sha256) == (folder / item.path).read_bytes()
 
 
-def test_the_first_changed_file_is_named(folder: Path) -> None:
+def test_a_changed_file_is_named(folder: Path) -> None:
     snapshot = take(folder, "parts")
-    for name in ("good/3.png", "good/1.png"):
-        image(folder / name, 77)
-    with pytest.raises(DatasetChangedError, match=r"good/1\.png") as caught:
-        verify(reversed(snapshot.items), folder)
-    assert caught.value.details == {"path": "good/1.png"}
+    image(folder / "good/3.png", 77)
+    changed = next(item for item in snapshot.items if item.path == "good/3.png")
+    with pytest.raises(DatasetChangedError, match=r"good/3\.png is no longer the file") as caught:
+        snapshot.files.read(changed.path, changed.sha256)
+    assert caught.value.details == {"path": "good/3.png"}
 
 
 def test_a_missing_file_is_a_changed_one(folder: Path) -> None:
     snapshot = take(folder, "parts")
     (folder / "good/5.png").unlink()
     with pytest.raises(DatasetChangedError, match=r"good/5\.png can no longer be read"):
-        verify(snapshot.items, folder)
-
-
-def test_changed_masks_are_found(tmp_path: Path) -> None:
-    tree(tmp_path, "a.png", "m.png")
-    snapshot = take(manifest(tmp_path, "path,label,mask_path", "a.png,defect,m.png"), "x")
-    image(tmp_path / "m.png", 50)
-    with pytest.raises(DatasetChangedError, match=r"m\.png"):
-        verify(snapshot.items, tmp_path)
+        snapshot.files.read("good/5.png", snapshot.items[0].sha256)
 
 
 # --- real data -------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from typing import Literal, Protocol
 
 import rfc8785
 
-from traceai.data.layouts import SPLITS, Item, Label, Split, file_sha256, scan
+from traceai.data.layouts import SPLITS, Item, Label, Split, scan
 from traceai.data.splits import Member, assign, merged_groups, straddling
 from traceai.errors import DatasetChangedError, DatasetEmptyError, DatasetError, ImageError
 from traceai.images.decode import DEFAULT_LIMITS, DecodedImage, Limits, decode, identify, read_file
@@ -200,30 +200,6 @@ def digest(items: Iterable[SnapshotItem]) -> str:
         for item in sorted(items, key=lambda item: item.path)
     ]
     return hashlib.sha256(rfc8785.dumps({"schema": "traceai-snapshot/1", "items": rows})).hexdigest()
-
-
-def verify(items: Iterable[SnapshotItem], root: str | Path) -> None:
-    """Checks that the files below `root` still have the bytes of the snapshot; they are read again, not decoded.
-
-    Raises:
-        DatasetChangedError: the first file, by path, that is missing or has other bytes.
-    """
-    for item in sorted(items, key=lambda item: item.path):
-        expected = [(item.path, item.sha256)]
-        if item.mask_path is not None and item.mask_sha256 is not None:
-            expected.append((item.mask_path, item.mask_sha256))
-        for path, sha256 in expected:
-            try:
-                actual = file_sha256(Path(root) / path)
-            except OSError as error:
-                raise DatasetChangedError(
-                    f"{path} can no longer be read in {root} ({error.strerror}); restore it or take a new snapshot.",
-                    path=path,
-                ) from error
-            if actual != sha256:
-                raise DatasetChangedError(
-                    f"{path} is no longer the file of the snapshot; restore it or take a new snapshot.", path=path
-                )
 
 
 @dataclass(frozen=True)
