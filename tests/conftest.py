@@ -101,10 +101,10 @@ def clone(server: str) -> Iterator[str]:
     yield from cloned(server)
 
 
-def cloned(url: str) -> Iterator[str]:
+def cloned(url: str, template: str = TEMPLATE) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield database_url(url, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -164,7 +164,12 @@ def tiny(trace: Trace) -> str:
     return register_tiny(trace)
 
 
-def register_tiny(trace: Trace, classes: tuple[str, ...] = ("good", "dent", "scratch"), seed: int = 0) -> str:
+def register_tiny(
+    trace: Trace,
+    classes: tuple[str, ...] = ("good", "dent", "scratch"),
+    seed: int = 0,
+    point: tuple[str, str] = ("0.66", "0.67"),
+) -> str:
     from traceai.images.preprocess import Preprocessing
     from traceai.models import registry
     from traceai.models.architectures import Architecture, build
@@ -179,7 +184,7 @@ def register_tiny(trace: Trace, classes: tuple[str, ...] = ("good", "dent", "scr
         architecture=architecture,
         preprocessing=Preprocessing(height=32, width=32, channels=1, mean=("0.5",), std=("0.25",)),
         classes=classes,
-        operating_point=OperatingPoint(pass_below="0.66", reject_at="0.67") if "good" in classes else None,
+        operating_point=OperatingPoint(pass_below=point[0], reject_at=point[1]) if "good" in classes else None,
         layer="resnet.encoder",
         training=None,
     )

@@ -187,6 +187,96 @@ class RecordError(VerificationError):
     code = "record-invalid"
 
 
+class LedgerGapError(VerificationError):
+    """Something that the ledger must hold is not there."""
+
+    code = "ledger-gap"
+
+
+class NoteError(VerificationError):
+    """A signed note, or a key of one, that the specification tells a verifier to refuse."""
+
+    code = "note-invalid"
+
+
+class CheckpointError(VerificationError):
+    """A signed text that is no tree head."""
+
+    code = "checkpoint-invalid"
+
+
+class ProofError(VerificationError):
+    """A transparency log proof whose text is malformed."""
+
+    code = "proof-invalid"
+
+
+class TileError(InputError):
+    """A tile path that names no tile, or bytes that are none."""
+
+    code = "tile-invalid"
+
+
+class EvidenceError(VerificationError):
+    """Bytes that are not an evidence file, or a file that does not prove what it is handed out for."""
+
+    code = "evidence-invalid"
+
+
+class PolicyError(VerificationError):
+    """A witness policy that cannot be evaluated."""
+
+    code = "policy-invalid"
+
+
+class TimestampError(VerificationError):
+    """A timestamp that does not hold: not of this text, or not by an authority that is trusted."""
+
+    code = "timestamp-invalid"
+
+
+class UnreachableError(UnavailableError):
+    """Another machine did not answer in time, or not with what was asked for."""
+
+    code = "unreachable"
+
+
+class KeyFileError(UnavailableError):
+    """A private key that is not there, is another than the one on record, or can be read by others."""
+
+    code = "key-unusable"
+
+
+class CheckpointStoreError(UnavailableError):
+    """The file of checkpoints outside the database is gone, damaged, foreign or busy."""
+
+    code = "checkpoint-store-unusable"
+
+
+class CheckpointConflictError(ConflictError):
+    """The store has another last checkpoint than the one that was built upon, or a later one than the one offered."""
+
+    code = "checkpoint-conflict"
+
+
+class LedgerForeignError(UnavailableError):
+    """This home cannot sign for this ledger."""
+
+    code = "ledger-foreign"
+
+
+class LedgerRolledBackError(VerificationError):
+    """The journal is older than the last checkpoint that this home signed."""
+
+    code = "ledger-rolled-back"
+
+
+class LedgerForkedError(VerificationError):
+    """The journal is not the one that this home signed."""
+
+    code = "ledger-forked"
+
+
 class DecisionNotFoundError(NotFoundError):
     code = "decision-not-found"
 

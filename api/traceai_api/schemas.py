@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from traceai.clock import parse_timestamp
 from traceai.db import tables
 from traceai.inspection.history import Dossier
 from traceai.ledger import records
@@ -54,7 +55,8 @@ class InspectionOut(BaseModel):
     @classmethod
     def of(cls, journal: tables.Journal) -> "InspectionOut":
         """Read from the journal's bytes, not from the table: what is shown is what can be proved."""
-        record = Entry.parse(journal.entry).record
+        entry = Entry.parse(journal.entry)
+        record = entry.record
         fields = record.model_dump(exclude={"salt", "source", "failure_code", "failure"})
         failure = None
         if isinstance(record, records.InspectionFailed):
@@ -66,7 +68,9 @@ class InspectionOut(BaseModel):
                 "record": record.schema_name,
                 "failure": failure,
                 "ledger": LedgerRef(
-                    index=journal.index, leaf_hash=journal.leaf_hash.hex(), recorded_at=journal.recorded_at
+                    index=journal.index,
+                    leaf_hash=journal.leaf_hash.hex(),
+                    recorded_at=parse_timestamp(entry.recorded_at),
                 ),
             }
         )

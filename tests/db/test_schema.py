@@ -13,10 +13,14 @@ from traceai.sdk import Trace
 
 CONSTRAINTS = """
     SELECT c.conrelid::regclass::text, c.conname, pg_get_constraintdef(c.oid) FROM pg_constraint c
-    JOIN pg_namespace n ON n.oid = c.connamespace WHERE n.nspname = current_schema()
+    JOIN pg_namespace n ON n.oid = c.connamespace JOIN pg_class t ON t.oid = c.conrelid
+    WHERE n.nspname = current_schema() AND NOT t.relispartition
     AND c.conrelid::regclass::text NOT LIKE '%alembic_version' AND c.contype <> 'n' ORDER BY 1, 2
 """
-INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename <> 'alembic_version'"
+INDEXES = """
+    SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename <> 'alembic_version'
+    AND tablename !~ '_p[0-9]+$'
+"""
 
 
 def test_migrations_and_metadata_agree(trace: Trace) -> None:

@@ -1,9 +1,11 @@
 """docs/record-format.md says what the code does: every schema, every field, every digest, and nothing else."""
 
 import dataclasses
+import hashlib
 import re
 import types
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
@@ -13,7 +15,7 @@ from tests.docs.markdown import Section, code, printed, programs, read, sections
 from traceai.clock import parse_timestamp
 from traceai.db.tables import DatasetImage
 from traceai.inspection.history import Filter
-from traceai.ledger import merkle, records
+from traceai.ledger import merkle, packing, records
 from traceai.ledger.records import SCHEMAS, Entry, Record
 
 TEXT = read("record-format.md")
@@ -43,6 +45,8 @@ OBJECTS: dict[type[BaseModel], str] = {
     records.OperatingPoint: "operating-point",
     records.Explanation: "explanation",
     records.Audit: "audit",
+    records.LogHead: "log-head",
+    records.Witness: "witness",
 }
 
 
@@ -99,6 +103,8 @@ def documented(section: Section, model: type[BaseModel], without: Collection[str
             assert shown == ", ".join(f"`{value}`" for value in get_args(kind)), name
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             assert shown == f"[{OBJECTS[kind]}](#{OBJECTS[kind]})", name
+        elif kind == list[records.Witness]:
+            assert shown == "list of [witness](#witness)", name
         else:
             assert NAMED[shown] == kind, name
 
@@ -113,12 +119,28 @@ def without_null(hint: Any) -> tuple[Any, bool]:
 def parts_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     for hint in get_type_hints(model, include_extras=True).values():
         kind, _ = without_null(hint)
+        if get_origin(kind) is list:
+            (kind,) = get_args(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield kind
             yield from parts_of(kind)
 
 
 # --- the worked examples ------------------------------------------------------------------------------------------------
+
+
+def test_a_stored_entry_is_read_as_the_page_says(tmp_path: Path) -> None:
+    section = SECTIONS["Storage"].body
+    assert code(section, "text")[0] == hashlib.sha256(packing.DICTIONARY_1).hexdigest() + "\n"
+    assert f"{len(packing.DICTIONARY_1):,} bytes" in section
+    entry = code(SECTIONS["Worked example"].body, "json")[0].removesuffix("\n").encode()
+    path = tmp_path / "dictionary"
+    path.write_bytes(packing.DICTIONARY_1)
+    for stored in (packing.pack(entry), entry):
+        names: dict[str, object] = {"path": path, "stored": stored}
+        exec(code(section, "py")[0], names)
+        assert names["entry"] == entry == packing.unpack(stored)
+    assert packing.pack(entry)[0] == 1
 
 
 def test_the_example_is_an_entry_and_has_the_stated_length_and_leaf_hash() -> None:

@@ -47,7 +47,10 @@ def sentences(path: Path) -> list[re.Pattern[str]]:
 
 PRINTED = [
     sentence
-    for module in ("ledger/verification.py", "ledger/records.py", "images/blobs.py", "models/artifact.py", "cli/database.py")
+    for module in (
+        "ledger/verification.py", "ledger/spans.py", "ledger/comparison.py", "ledger/datasets.py", "ledger/records.py",
+        "images/blobs.py", "models/artifact.py", "cli/database.py",
+    )
     for sentence in sentences(ROOT / module)
 ]  # fmt: skip
 MESSAGES = [(row[0], re.findall(r"`([^`]+)`", row[2])[0]) for row in ATTACKS if "`" in row[2]]

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 import traceai
 from tests.conftest import register_tiny
-from traceai.db.tables import HeatMap, Inspection, Journal, ModelRefused, Station
+from traceai.db.tables import HeatMap, Inspection, Journal, ModelRefused, Runtime, Station
 from traceai.errors import (
     ImageMissingError,
     ImageTruncatedError,
@@ -80,7 +80,7 @@ def test_the_explanation_adds_up_to_the_recorded_logit(
     decision = trace.inspector(tiny, station).inspect(images[3])
     record = stored(trace, decision).record
     with trace.database.session() as session:
-        grid = session.get_one(HeatMap, decision.id).grid
+        grid = session.get_one(HeatMap, decision.receipt.index).grid
     shape = (record.explanation.height, record.explanation.width)
     assert identify(grid) == record.explanation.sha256
     assert np.array_equal(decode_grid(grid, shape), decision.explanation.grid)
@@ -253,5 +253,5 @@ def test_the_environment_is_recorded_once(trace: Trace, tiny: str, station: str,
     for _ in range(2):
         list(trace.inspector(tiny, station).inspect_many(images[:4]))
     with trace.database.session() as session:
-        count = session.execute(select(func.count()).where(Journal.schema_name == "runtime/1")).scalar_one()
+        count = session.execute(select(func.count()).select_from(Runtime)).scalar_one()
     assert count == 1

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from traceai.clock import timestamp
 from traceai.db.tables import Journal, ModelRefused
-from traceai.ledger import log, merkle, records
+from traceai.ledger import log, merkle, records, verification
 from traceai.ledger.records import ModelRef
 from traceai.sdk import Trace
 
@@ -55,6 +55,10 @@ def test_nothing_appended_is_nothing_changed(trace: Trace) -> None:
     with trace.database.session() as session:
         assert log.append(session, []) == []
         assert log.read_head(session).size == 0
+
+
+def test_an_empty_ledger_verifies(trace: Trace) -> None:
+    assert verification.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_writers_at_the_same_time_share_one_gapless_order(trace: Trace) -> None:

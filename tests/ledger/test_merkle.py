@@ -1,11 +1,13 @@
 """RFC 6962: its test vectors, and the laws that proofs obey."""
 
 import hashlib
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ledger.trees import leaves
 from traceai.errors import VerificationError
 from traceai.ledger import merkle
 
@@ -24,10 +26,6 @@ ROOTS = [
     "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
-
-
-def leaves(count: int) -> list[bytes]:
-    return [merkle.leaf_hash(number.to_bytes(4, "big")) for number in range(count)]
 
 
 def naive_root(hashes: list[bytes]) -> bytes:
@@ -62,7 +60,19 @@ def test_the_frontier_gives_the_root_of_the_definition_and_survives_storage(size
     assert again.root() == naive_root(leaves(size + 1))
 
 
-@pytest.mark.parametrize("size", range(1, 40))
+def naive_path(index: int, hashes: list[bytes]) -> list[bytes]:
+    """PATH as RFC 6962, section 2.1.1, writes it down, over roots of its own."""
+    if len(hashes) == 1:
+        return []
+    k = 1
+    while k * 2 < len(hashes):
+        k *= 2
+    if index < k:
+        return [*naive_path(index, hashes[:k]), naive_root(hashes[k:])]
+    return [*naive_path(index - k, hashes[k:]), naive_root(hashes[:k])]
+
+
+@pytest.mark.parametrize("size", range(1, 131))
 def test_every_inclusion_proof_holds_and_for_no_other_leaf(size: int) -> None:
     hashes = leaves(size)
     root = merkle.root(hashes)
@@ -71,10 +81,46 @@ def test_every_inclusion_proof_holds_and_for_no_other_leaf(size: int) -> None:
         merkle.verify_inclusion(leaf, index, size, proof, root)
         with pytest.raises(VerificationError):
             merkle.verify_inclusion(merkle.leaf_hash(b"other"), index, size, proof, root)
-        for other in {0, size - 1, index ^ 1} - {index}:
-            if other < size:
+        for other in {0, size - 1, index ^ 1, size} - {index}:
+            with pytest.raises(VerificationError):
+                merkle.verify_inclusion(leaf, other, size, proof, root)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 13, 64, 65, 130])
+def test_inclusion_proofs_are_those_of_the_definition(size: int) -> None:
+    hashes = leaves(size)
+    for index in range(size):
+        assert merkle.inclusion_proof(hashes, index) == naive_path(index, hashes)
+
+
+@pytest.mark.parametrize("size2", range(131))
+def test_every_consistency_proof_holds_and_no_other_old_root(size2: int) -> None:
+    hashes = leaves(size2)
+    roots = [merkle.root(hashes[:size1]) for size1 in range(size2 + 1)]
+    for size1 in range(size2 + 1):
+        proof = merkle.consistency_proof(hashes, size1, size2)
+        merkle.verify_consistency(size1, size2, proof, roots[size1], roots[size2])
+        for other in {size1 - 1, size1 + 1} & set(range(1, size2)):
+            with pytest.raises(VerificationError):
+                merkle.verify_consistency(other, size2, proof, roots[size1], roots[size2])
+            if size1:
                 with pytest.raises(VerificationError):
-                    merkle.verify_inclusion(leaf, other, size, proof, root)
+                    merkle.verify_consistency(size1, size2, proof, roots[other], roots[size2])
+
+
+@pytest.mark.parametrize("size", [999_999, *random.Random(6962).sample(range(130, 10**6), 1), 2**17])
+def test_proofs_of_large_trees_hold(size: int) -> None:
+    hashes = [number.to_bytes(32, "big") for number in range(size)]
+    root = merkle.root(hashes)
+    index, size1 = (random.Random(size).randrange(size) for _ in range(2))
+    proof = merkle.inclusion_proof(hashes, index)
+    merkle.verify_inclusion(hashes[index], index, size, proof, root)
+    with pytest.raises(VerificationError):
+        merkle.verify_inclusion(hashes[index - 1], index, size, proof, root)
+    proof = merkle.consistency_proof(hashes, size1, size)
+    merkle.verify_consistency(size1, size, proof, merkle.root(hashes[:size1]), root)
+    with pytest.raises(VerificationError):
+        merkle.verify_consistency(size1, size, proof, merkle.root([*hashes[: size1 - 1], bytes(32)]), root)
 
 
 @settings(deadline=None, max_examples=60)

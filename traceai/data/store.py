@@ -13,7 +13,7 @@ from traceai.errors import BlobMissingError, BlobTamperedError, DatasetChangedEr
 from traceai.images.blobs import BlobStore
 from traceai.ledger import log, records
 from traceai.ledger.records import validated
-from traceai.ledger.verification import listing_of
+from traceai.ledger.datasets import listing_of
 
 _DIGESTS = ("sha256", "pixel_sha256", "mask_sha256")
 

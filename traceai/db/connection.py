@@ -4,6 +4,7 @@ import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import sqlalchemy
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL, make_url
@@ -20,6 +21,7 @@ from traceai.errors import (
     SchemaError,
     SettingsError,
 )  # fmt: skip
+from traceai.ledger import canonical
 from traceai.settings import Settings
 
 OLDEST_SERVER = 15
@@ -124,7 +126,11 @@ def create_engine(url: str) -> Engine:
             f"TRACEAI_DATABASE_URL names {parsed.drivername}, but traceai keeps evidence in PostgreSQL only."
         )
     engine = sqlalchemy.create_engine(
-        parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 10}
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10},
+        # JSON columns hold the text that stands in the entry, so that a row can be written back byte for byte.
+        json_serializer=lambda value: canonical.dumps(value).decode(),
     )
 
     @event.listens_for(engine, "connect")
@@ -148,6 +154,10 @@ def translated() -> Iterator[None]:
         raise ConflictError("Somebody else entered the same thing at the same moment; look again and retry.") from error
     except ProgrammingError as error:
         raise _misfit(error) from error
+    except psycopg.OperationalError as error:  # from the driver itself, where a reader works without the toolkit
+        raise DatabaseUnavailableError(f"PostgreSQL stopped answering ({error}); run the command again.") from error
+    except psycopg.ProgrammingError as error:
+        raise _unknown_schema(str(error).strip().splitlines()[0]) from error
 
 
 def _misfit(error: ProgrammingError) -> Exception:
@@ -157,6 +167,10 @@ def _misfit(error: ProgrammingError) -> Exception:
         return SettingsError(f"TRACEAI_DATABASE_URL is not usable: {said}.")
     if state.startswith("42501"):
         return DatabaseRefusedError(f"PostgreSQL refused this ({said}); give the role the rights it lacks.")
+    return _unknown_schema(said)
+
+
+def _unknown_schema(said: str) -> SchemaError:
     return SchemaError(f"The schema is not the one this release knows ({said}); run `traceai db check`.")
 
 

@@ -1,16 +1,33 @@
 """The tables. The journal is the truth; the evidence tables are its index and can be rebuilt from it.
 
 A `table=True` class does not validate, so every rule is a named CHECK here and a field type in `ledger.records`.
-The triggers that keep evidence append-only are in the migration: metadata cannot express them.
+The triggers that keep evidence append-only, and the partitions, are in the migration: metadata cannot express them.
+
+What grows with the line (`PARTITIONED`) is partitioned by ledger index. There the index is the primary key, uniqueness across
+partitions is the append's to keep and verification's to check, and no foreign key slows an append.
+JSON columns hold canonical text (RFC 8785), as it stands in the entry.
 """
 
 import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, LargeBinary, MetaData, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Index,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
+
+from traceai.ledger.packing import pack, unpack
 
 SQLModel.metadata.naming_convention = MetaData(
     naming_convention={
@@ -23,30 +40,70 @@ SQLModel.metadata.naming_convention = MetaData(
 ).naming_convention
 
 UTC_TIME = DateTime(timezone=True)
+# A decimal string as it was recorded, its trailing zeros included; read as a float.
+DECIMAL = Numeric(asdecimal=False)
 
 
-def journal_index() -> Any:
-    """The entry that a row is the index of: one row an entry."""
-    return Field(sa_type=BigInteger, foreign_key="journal.index", unique=True)
+class PackedEntry(TypeDecorator[bytes]):
+    """A column of journal entries, packed on the way in and unpacked on the way out.
+
+    Reading raises RecordError where the stored bytes are no packed entry.
+    """
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Any) -> bytes | None:
+        return None if value is None else pack(value)
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> bytes | None:
+        return None if value is None else unpack(value)
+
+
+class Evidence(SQLModel):
+    """What every row has that a journal entry stands behind: one row an entry."""
+
+    id: uuid.UUID = Field(primary_key=True)
+    journal_index: int = Field(sa_type=BigInteger, unique=True)
+    occurred_at: datetime = Field(sa_type=UTC_TIME)
+    recorded_at: datetime = Field(sa_type=UTC_TIME)
+    salt: bytes = Field(sa_type=LargeBinary)
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
 
 
 class Journal(SQLModel, table=True):
-    """Append-only canonical bytes in ledger order."""
+    """Append-only canonical bytes in ledger order, stored packed (`ledger.packing`)."""
 
     __tablename__ = "journal"
     __table_args__ = (
         CheckConstraint('"index" >= 0', name="index"),
         CheckConstraint("octet_length(leaf_hash) = 32", name="leaf_hash"),
+        {"postgresql_partition_by": 'RANGE ("index")'},
     )
 
     index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
-    schema_name: str = Field(sa_column_kwargs={"name": "schema"}, index=True)
-    entry: bytes = Field(sa_type=LargeBinary)
+    entry: bytes = Field(sa_type=PackedEntry)
     leaf_hash: bytes = Field(sa_type=LargeBinary)
-    recorded_at: datetime = Field(sa_type=UTC_TIME)
+
+
+class TreeNode(SQLModel, table=True):
+    """The hash of a full subtree of 256**level leaves, level 1 and above; level 0 is the journal's leaf hashes.
+
+    Written once, when its last leaf is: tile N of level L is 256 rows, and what a tree of any size needs is here.
+    """
+
+    __tablename__ = "tree_node"
+    __table_args__ = (
+        CheckConstraint("level BETWEEN 1 AND 7", name="level"),
+        CheckConstraint('"index" >= 0', name="index"),
+        CheckConstraint("octet_length(hash) = 32", name="hash"),
+    )
+
+    level: int = Field(primary_key=True, sa_type=SmallInteger, sa_column_kwargs={"autoincrement": False})
+    index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    hash: bytes = Field(sa_type=LargeBinary)
 
 
 class LedgerHead(SQLModel, table=True):
@@ -68,7 +125,7 @@ class LedgerHead(SQLModel, table=True):
 # --- evidence: rows that a journal entry stands behind -------------------------------------------------------------------
 
 
-class Inspection(SQLModel, table=True):
+class Inspection(Evidence, table=True):
     """A decision (`inspection/1`) or a failed attempt at one (`inspection-failed/1`)."""
 
     __tablename__ = "inspection"
@@ -84,22 +141,22 @@ class Inspection(SQLModel, table=True):
         CheckConstraint("audit_probability >= 0 AND audit_probability <= 1", name="audit_probability"),
         CheckConstraint("defect_score >= 0 AND defect_score <= 1", name="defect_score"),
         CheckConstraint("station_seq >= 1", name="station_seq"),
-        UniqueConstraint("station", "station_seq"),
+        Index("ix_inspection_id", "id"),
+        Index("ix_inspection_station", "station", "station_seq"),
         Index("ix_inspection_serial", "serial", "journal_index"),
         Index("ix_inspection_lot", "lot", "journal_index"),
         Index("ix_inspection_model", "model_name", "model_version", "journal_index"),
         Index("ix_inspection_verdict", "verdict", "journal_index"),
         Index("ix_inspection_occurred_at", "occurred_at"),
         Index("ix_inspection_image_sha256", "image_sha256"),
+        {"postgresql_partition_by": "RANGE (journal_index)"},
     )
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    station: str = Field(foreign_key="station.name")
+    id: uuid.UUID
+    journal_index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    station: str
     station_seq: int = Field(sa_type=BigInteger)
     trigger: int | None = Field(default=None, sa_type=BigInteger)
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
-    recorded_at: datetime = Field(sa_type=UTC_TIME)
     product: str | None = None
     serial: str | None = None
     lot: str | None = None
@@ -114,11 +171,11 @@ class Inspection(SQLModel, table=True):
     model_name: str
     model_version: int
     model_digest: bytes = Field(sa_type=LargeBinary)
-    logits: dict[str, str] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
-    scores: dict[str, str] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
-    defect_score: float | None = None
-    pass_below: float | None = None
-    reject_at: float | None = None
+    logits: dict[str, str] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    scores: dict[str, str] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    defect_score: float | None = Field(default=None, sa_type=DECIMAL)
+    pass_below: float | None = Field(default=None, sa_type=DECIMAL)
+    reject_at: float | None = Field(default=None, sa_type=DECIMAL)
     verdict: str | None = None
     predicted: str | None = None
     explanation_method: str | None = None
@@ -127,17 +184,17 @@ class Inspection(SQLModel, table=True):
     explanation_height: int | None = None
     explanation_width: int | None = None
     explanation_sha256: bytes | None = Field(default=None, sa_type=LargeBinary)
-    explanation_min: float | None = None
-    explanation_max: float | None = None
-    explanation_sum: float | None = None
-    explanation_positive_fraction: float | None = None
+    explanation_min: float | None = Field(default=None, sa_type=DECIMAL)
+    explanation_max: float | None = Field(default=None, sa_type=DECIMAL)
+    explanation_sum: float | None = Field(default=None, sa_type=DECIMAL)
+    explanation_positive_fraction: float | None = Field(default=None, sa_type=DECIMAL)
     explanation_peak_row: int | None = None
     explanation_peak_column: int | None = None
-    explanation_bias: float | None = None
-    explanation_residual: float | None = None
+    explanation_bias: float | None = Field(default=None, sa_type=DECIMAL)
+    explanation_residual: float | None = Field(default=None, sa_type=DECIMAL)
     explanation_degenerate: bool | None = None
     audit_stratum: str | None = None
-    audit_probability: float | None = None
+    audit_probability: float | None = Field(default=None, sa_type=DECIMAL)
     audit_drawn: bool | None = None
     runtime: bytes | None = Field(default=None, sa_type=LargeBinary)
     latency_us: int | None = Field(default=None, sa_type=BigInteger)
@@ -145,38 +202,29 @@ class Inspection(SQLModel, table=True):
     failure: str | None = None
 
 
-class Runtime(SQLModel, table=True):
+class Runtime(Evidence, table=True):
     __tablename__ = "runtime"
 
-    digest: bytes = Field(primary_key=True, sa_type=LargeBinary)
-    id: uuid.UUID
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
-    environment: dict[str, Any] = Field(sa_type=JSONB)
+    digest: bytes = Field(sa_type=LargeBinary, unique=True)
+    environment: dict[str, Any] = Field(sa_type=JSON)
 
 
-class DatasetSnapshot(SQLModel, table=True):
+class DatasetSnapshot(Evidence, table=True):
     __tablename__ = "dataset_snapshot"
     __table_args__ = (UniqueConstraint("name", "digest"),)
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
     name: str
     digest: bytes = Field(sa_type=LargeBinary)
     listing: bytes = Field(sa_type=LargeBinary)
     images: int = Field(sa_type=BigInteger)
-    counts: dict[str, Any] = Field(sa_type=JSONB)
+    counts: dict[str, Any] = Field(sa_type=JSON)
     made_by: str
 
 
-class ModelVersion(SQLModel, table=True):
+class ModelVersion(Evidence, table=True):
     __tablename__ = "model_version"
     __table_args__ = (UniqueConstraint("name", "version"), CheckConstraint("version >= 1", name="version"))
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
     name: str
     version: int
     digest: bytes = Field(sa_type=LargeBinary, index=True)
@@ -184,23 +232,20 @@ class ModelVersion(SQLModel, table=True):
     architecture: str
     parameters: int = Field(sa_type=BigInteger)
     layer: str
-    classes: list[str] = Field(sa_type=JSONB)
-    pass_below: float | None = None
-    reject_at: float | None = None
+    classes: list[str] = Field(sa_type=JSON)
+    pass_below: float | None = Field(default=None, sa_type=DECIMAL)
+    reject_at: float | None = Field(default=None, sa_type=DECIMAL)
     snapshot_name: str | None = None
     snapshot_digest: bytes | None = Field(default=None, sa_type=LargeBinary)
-    training: dict[str, Any] = Field(sa_type=JSONB)
-    evaluation: dict[str, Any] = Field(sa_type=JSONB)
+    training: dict[str, Any] = Field(sa_type=JSON)
+    evaluation: dict[str, Any] = Field(sa_type=JSON)
     made_by: str
 
 
-class ModelEvent(SQLModel, table=True):
+class ModelEvent(Evidence, table=True):
     __tablename__ = "model_event"
     __table_args__ = (CheckConstraint("action IN ('approve', 'activate', 'retire')", name="action"),)
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
     model_name: str = Field(index=True)
     model_version: int
     model_digest: bytes = Field(sa_type=LargeBinary)
@@ -209,12 +254,9 @@ class ModelEvent(SQLModel, table=True):
     reason: str
 
 
-class ModelRefused(SQLModel, table=True):
+class ModelRefused(Evidence, table=True):
     __tablename__ = "model_refused"
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
     model_name: str
     model_version: int
     model_digest: bytes = Field(sa_type=LargeBinary)
@@ -224,7 +266,7 @@ class ModelRefused(SQLModel, table=True):
     actor: str
 
 
-class Review(SQLModel, table=True):
+class Review(Evidence, table=True):
     __tablename__ = "review"
     __table_args__ = (
         CheckConstraint("truth IN ('good', 'defective')", name="truth"),
@@ -232,10 +274,7 @@ class Review(SQLModel, table=True):
         CheckConstraint("truth = 'defective' OR defect_type IS NULL", name="defect_type"),
     )
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
-    inspection_id: uuid.UUID = Field(foreign_key="inspection.id", index=True)
+    inspection_id: uuid.UUID = Field(index=True)
     inspection_leaf: bytes = Field(sa_type=LargeBinary)
     truth: str
     defect_type: str | None = None
@@ -244,17 +283,52 @@ class Review(SQLModel, table=True):
     note: str
 
 
-class ReportIssued(SQLModel, table=True):
+class ReportIssued(Evidence, table=True):
     __tablename__ = "report_issued"
     __table_args__ = (CheckConstraint("kind IN ('audit', 'decision')", name="kind"),)
 
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = journal_index()
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
     kind: str
     sha256: bytes = Field(sa_type=LargeBinary, index=True)
-    scope: dict[str, Any] = Field(sa_type=JSONB)
+    scope: dict[str, Any] = Field(sa_type=JSON)
     issued_by: str
+
+
+class LedgerOpened(Evidence, table=True):
+    """A new origin, and the log that it continues, where there was one."""
+
+    __tablename__ = "ledger_opened"
+
+    origin: str = Field(unique=True)
+    key: str
+    previous_origin: str | None = None
+    previous_size: int | None = Field(default=None, sa_type=BigInteger)
+    previous_root: bytes | None = Field(default=None, sa_type=LargeBinary)
+    actor: str
+    reason: str
+
+
+class LedgerKey(Evidence, table=True):
+    """From here on another key signs for the origin."""
+
+    __tablename__ = "ledger_key"
+
+    origin: str
+    key: str
+    replaces: str
+    actor: str
+    reason: str
+
+
+class WitnessPolicy(Evidence, table=True):
+    """Whose cosignatures are asked for from here on, and how many make a checkpoint witnessed."""
+
+    __tablename__ = "witness_policy"
+
+    origin: str
+    threshold: int = Field(sa_type=BigInteger)
+    witnesses: list[dict[str, str]] = Field(sa_type=JSON)
+    actor: str
+    reason: str
 
 
 # --- evidence that the journal holds by digest -------------------------------------------------------------------------
@@ -264,8 +338,9 @@ class HeatMap(SQLModel, table=True):
     """The signed grid, float16 little-endian, row by row. Its SHA-256 is in the inspection's entry."""
 
     __tablename__ = "heat_map"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (journal_index)"},)
 
-    inspection_id: uuid.UUID = Field(primary_key=True, foreign_key="inspection.id")
+    journal_index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     grid: bytes = Field(sa_type=LargeBinary)
 
 
@@ -292,6 +367,26 @@ class DatasetImage(SQLModel, table=True):
     width: int
     height: int
     mask_sha256: bytes | None = Field(default=None, sa_type=LargeBinary)
+
+
+# --- about the journal, and not in it -----------------------------------------------------------------------------------
+
+
+class Checkpoint(SQLModel, table=True):
+    """A signed tree head, as served. More cosignatures make a new row; the newest row of the greatest size is served.
+
+    Verification believes the store outside the database, never these.
+    """
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (Index("ix_checkpoint_size", "size", "created_at"),)
+
+    id: uuid.UUID = Field(primary_key=True)
+    origin: str
+    size: int = Field(sa_type=BigInteger)
+    root: bytes = Field(sa_type=LargeBinary)
+    note: str
+    created_at: datetime = Field(sa_type=UTC_TIME)
 
 
 # --- operations: not evidence, and changed in place --------------------------------------------------------------------
@@ -352,7 +447,11 @@ class AccessLog(SQLModel, table=True):
     target: str
 
 
-EVIDENCE: tuple[type[SQLModel], ...] = (
-    Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
+EVIDENCE: tuple[type[Evidence], ...] = (
+    Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued, LedgerOpened, LedgerKey,
+    WitnessPolicy,
 )  # fmt: skip
-APPEND_ONLY: tuple[type[SQLModel], ...] = (Journal, *EVIDENCE, HeatMap, DatasetImage, AccessLog)
+APPEND_ONLY: tuple[type[SQLModel], ...] = (
+    Journal, TreeNode, *EVIDENCE, HeatMap, DatasetImage, Checkpoint, AccessLog,
+)  # fmt: skip
+PARTITIONED: tuple[type[SQLModel], ...] = (Journal, Inspection, HeatMap)

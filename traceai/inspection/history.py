@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, select
+from sqlalchemy import ColumnElement, Table, false, select
 from sqlmodel import Session
 
 from traceai.db.tables import DatasetSnapshot, HeatMap, Inspection, Journal, ModelEvent, ModelVersion, Review, Runtime
@@ -103,14 +103,15 @@ def find(session: Session, reference: str) -> Inspection:
     Raises:
         DecisionNotFoundError: there is none.
     """
-    row = None
+    row: Inspection | None
     if reference.isascii() and reference.isdigit() and len(reference) < 19:
-        row = session.execute(select(Inspection).where(_c.journal_index == int(reference))).scalar_one_or_none()
+        row = session.get(Inspection, int(reference))
     else:
         try:
-            row = session.get(Inspection, uuid.UUID(reference))
+            named = select(Inspection).where(_c.id == uuid.UUID(reference))
         except ValueError:
-            row = None
+            named = select(Inspection).where(false())
+        row = session.execute(named).scalars().first()
     if row is None:
         raise DecisionNotFoundError(f"There is no decision {reference}; `traceai decision list` shows those there are.")
     return row
@@ -156,7 +157,7 @@ def dossier(session: Session, row: Inspection) -> Dossier:
     journal = session.get(Journal, row.journal_index)
     if journal is None:
         raise _gone(row)
-    grid = session.get(HeatMap, row.id)
+    grid = session.get(HeatMap, row.journal_index)
     model, snapshot = model_and_snapshot(session, row.model_name, row.model_version)
     return Dossier(
         row=row,
@@ -166,7 +167,11 @@ def dossier(session: Session, row: Inspection) -> Dossier:
         model=model,
         events=model_events(session, row.model_name, row.model_version),
         snapshot=snapshot,
-        runtime=session.get(Runtime, row.runtime) if row.runtime else None,
+        runtime=session.execute(
+            select(Runtime).where(Runtime.digest == row.runtime)  # type: ignore[arg-type]
+        ).scalar_one_or_none()
+        if row.runtime
+        else None,
         reviews=session.execute(
             select(Review).where(Review.inspection_id == row.id).order_by(Review.journal_index)  # type: ignore[arg-type]
         )

@@ -211,7 +211,7 @@ class Inspector:
                 before = [records.Runtime(digest=runtime, environment=described)]
             receipts = log.append(session, [*before, *found])[len(before) :]
             maps = [
-                {"inspection_id": receipt.id, "grid": attempt.judgement.grid}
+                {"journal_index": receipt.index, "grid": attempt.judgement.grid}
                 for attempt, receipt in zip(attempts, receipts, strict=True)
                 if attempt.judgement is not None
             ]
@@ -230,7 +230,8 @@ class Inspector:
         if runtime in self._runtimes:
             return False
         log.lock(session)
-        return session.get(Runtime, bytes.fromhex(runtime)) is None
+        known = select(Runtime).where(Runtime.digest == bytes.fromhex(runtime))  # type: ignore[arg-type]
+        return session.execute(known).scalar_one_or_none() is None
 
     def _evidence(
         self, attempt: _Attempt, number: int, runtime: str, probability: float

@@ -1,27 +1,31 @@
 """Canonical bytes: RFC 8785 (JCS), and the one way a float enters a record, as a decimal string."""
 
-import json
 from typing import Any
 
 import numpy as np
+import orjson
 import rfc8785
 
 from traceai.errors import RecordError
 
-JSON_TYPES = (dict, list, str, int, bool, type(None))
+LARGEST_INTEGER = 2**53 - 1
 
 
 def dumps(value: Any) -> bytes:
     """The RFC 8785 bytes of a JSON value of objects, arrays, strings, integers, booleans and null.
 
+    Without floats, canonical JSON is sorted compact JSON with the shortest escapes, which orjson writes many times faster than
+    a JCS library. It sorts names by code point and JCS by UTF-16 code unit: the same for ASCII names, so others go to `rfc8785`.
+
     Raises:
-        RecordError: a float (records hold decimal strings), an integer beyond 2**53, a lone surrogate, or a type
-            that JSON does not have.
+        RecordError: a float (records hold decimal strings), an integer beyond 2**53 - 1, a lone surrogate, a type that JSON
+            does not have, or nesting without end.
     """
-    _refuse_floats(value)
     try:
+        if _ascii_names(value):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+    except (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError) as error:
         raise RecordError(f"This value has no canonical form: {error}.") from error
 
 
@@ -32,8 +36,8 @@ def loads(data: bytes) -> Any:
         RecordError: `data` is not JSON, or is JSON in another than its canonical form.
     """
     try:
-        value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
         raise RecordError(f"These bytes are not JSON: {error}.") from error
     if dumps(value) != data:
         raise RecordError("These bytes are JSON, but not in canonical form.")
@@ -53,14 +57,25 @@ def decimal(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def _refuse_floats(value: Any) -> None:
-    if isinstance(value, float) or not isinstance(value, JSON_TYPES):
-        raise RecordError(f"A record holds no {type(value).__name__}; write numbers with a point as decimal strings.")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
+def _ascii_names(value: Any) -> bool:  # one exit a JSON type
+    """Refuse what a record cannot hold; say whether every name in it is ASCII."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        if not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+            raise RecordError(f"A record holds integers of at most 53 bits, and {value} is larger.")
+        return True
+    if kind is dict:
+        plain = True
+        for name, item in value.items():
+            if type(name) is not str:
                 raise RecordError("The names in a record are strings.")
-            _refuse_floats(item)
-    elif isinstance(value, list):
+            plain = _ascii_names(item) and name.isascii() and plain
+        return plain
+    if kind is list:
+        plain = True
         for item in value:
-            _refuse_floats(item)
+            plain = _ascii_names(item) and plain
+        return plain
+    raise RecordError(f"A record holds no {kind.__name__}; write numbers with a point as decimal strings.")

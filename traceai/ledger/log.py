@@ -1,19 +1,22 @@
-"""Appending to the ledger: journal entry, typed row and tree edge in one transaction."""
+"""Appending to the ledger: journal entry, typed row and tree in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
-from sqlmodel import Session, SQLModel
+from sqlalchemy import insert, select, text
+from sqlmodel import Session
 
 from traceai.clock import now, parse_timestamp, timestamp
-from traceai.db.tables import Journal, LedgerHead
+from traceai.db.tables import Evidence, Journal, LedgerHead, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.projection import project
 from traceai.ledger.records import Entry, Record
+
+# Entries a partition; the same number stands in the migration.
+PARTITION = 2**20
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,20 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     head = lock(session)
     frontier = Frontier(head.size, head.frontier)
     at = parse_timestamp(recorded_at)
+    _make_room(session, head.size, len(entries))
     receipts: list[Receipt] = []
     journal: list[dict[str, Any]] = []
-    rows: dict[type[SQLModel], list[dict[str, Any]]] = {}
+    nodes: list[dict[str, Any]] = []
+    rows: dict[type[Evidence], list[dict[str, Any]]] = {}
     for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=head.size):
         table, row = project(index, entry)
         rows.setdefault(table, []).append(row)
-        journal.append(
-            {
-                "index": index,
-                "schema_name": entry.record.schema_name,
-                "entry": entry.data,
-                "leaf_hash": leaf,
-                "recorded_at": at,
-            }
-        )
-        frontier.append(leaf)
+        journal.append({"index": index, "entry": entry.data, "leaf_hash": leaf})
+        nodes += [{"level": level, "index": node, "hash": h} for level, node, h in frontier.append(leaf)]
         receipts.append(Receipt(entry.record.id, index, leaf, at))
     session.execute(insert(Journal), journal)
+    if nodes:
+        session.execute(insert(TreeNode), nodes)
     for table, table_rows in rows.items():
         # One statement a set of columns: an attempt that failed has others than one that came to a verdict.
         for columns in {tuple(row) for row in table_rows}:
@@ -74,6 +73,12 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     head.size, head.root, head.frontier = frontier.size, frontier.root(), bytes(frontier)
     session.flush()
     return receipts
+
+
+def _make_room(session: Session, size: int, more: int) -> None:
+    """Have the partitions ready that these entries and the next half partition need; the owner's function makes them."""
+    if size // (PARTITION // 2) != (size + more) // (PARTITION // 2):
+        session.execute(text("SELECT traceai_extend(:last)"), {"last": size + more + PARTITION // 2})
 
 
 def lock(session: Session) -> LedgerHead:

@@ -45,14 +45,36 @@ class Frontier:
         self.size = size
         self._subtrees = [stored[i : i + 32] for i in range(0, len(stored), 32)]
 
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf hash (32 bytes)."""
-        node, size = leaf, self.size
-        while size & 1:
+    def append(self, node: bytes, height: int = 0) -> list[tuple[int, int, bytes]]:
+        """Add one leaf hash (32 bytes), or the root of the next 2**height leaves at once.
+
+        Returns:
+            (level, index, hash) of every full subtree of 256**level leaves, level 1 and above, that came about by joining.
+
+        Raises:
+            VerificationError: the next subtree of that height does not begin here.
+        """
+        if self.size % (1 << height):
+            raise VerificationError(f"No subtree of {1 << height} leaves begins at leaf {self.size}.")
+        completed: list[tuple[int, int, bytes]] = []
+        start, rest = self.size, self.size >> height
+        self.size += 1 << height
+        while rest & 1:
             node = node_hash(self._subtrees.pop(), node)
-            size >>= 1
+            rest >>= 1
+            height += 1
+            if height % 8 == 0:
+                completed.append((height // 8, start >> height, node))
         self._subtrees.append(node)
-        self.size += 1
+        return completed
+
+    def subtrees(self) -> list[tuple[int, bytes]]:
+        """(height, root) of the complete subtrees, left to right: appended in this order they make this tree."""
+        heights = [height for height in range(self.size.bit_length() - 1, -1, -1) if self.size >> height & 1]
+        return list(zip(heights, self._subtrees, strict=True))
+
+    def copy(self) -> "Frontier":
+        return Frontier(self.size, bytes(self))
 
     def root(self) -> bytes:
         if not self._subtrees:

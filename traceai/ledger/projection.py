@@ -1,11 +1,21 @@
-"""What a journal entry looks like in the tables: the one mapping behind append, verify and rebuild."""
+"""What a journal entry looks like in the tables: the one mapping behind append, verify and rebuild.
 
+It is read off the records themselves. A field's type says what its column holds; an object inside a record becomes columns
+with a prefix. Nothing is left out, the salt included, so a row can be written back as its entry's bytes (`ledger.readback`).
+"""
+
+import enum
+import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sqlmodel import SQLModel
+from pydantic import BaseModel
+from pydantic.types import StringConstraints
 
 from traceai.clock import parse_timestamp
 from traceai.db import tables
@@ -13,184 +23,145 @@ from traceai.ledger import records
 from traceai.ledger.records import Entry, Record
 
 Columns = dict[str, Any]
-Row = tuple[type[SQLModel], Columns]
+Row = tuple[type[tables.Evidence], Columns]
+
+
+class Kind(enum.Enum):
+    """What a column holds, and so how a field's value gets into it."""
+
+    TEXT = enum.auto()
+    INTEGER = enum.auto()
+    BOOLEAN = enum.auto()
+    NUMBER = enum.auto()
+    BYTES = enum.auto()
+    UUID = enum.auto()
+    TIME = enum.auto()
+    JSON = enum.auto()
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value of a record and its column. `path`: from the record to the value."""
+
+    path: tuple[str, ...]
+    column: str
+    kind: Kind
+    nullable: bool
+    hint: Any
+
+
+@dataclass(frozen=True)
+class Branch:
+    """An object in a record."""
+
+    name: str
+    parts: tuple["Leaf | Branch", ...]
+    nullable: bool
+
+
+TABLES: dict[type[Record], type[tables.Evidence]] = {
+    records.Inspection: tables.Inspection,
+    records.InspectionFailed: tables.Inspection,
+    records.Runtime: tables.Runtime,
+    records.DatasetSnapshot: tables.DatasetSnapshot,
+    records.ModelVersion: tables.ModelVersion,
+    records.ModelEvent: tables.ModelEvent,
+    records.ModelRefused: tables.ModelRefused,
+    records.Review: tables.Review,
+    records.ReportIssued: tables.ReportIssued,
+    records.LedgerOpened: tables.LedgerOpened,
+    records.LedgerKey: tables.LedgerKey,
+    records.WitnessPolicy: tables.WitnessPolicy,
+}
+_PREFIXES = {"part": "", "operating_point": ""}
+_RENAMED = {"image_pixel_sha256": "pixel_sha256"}
+# The table of model versions is about its model: there the name needs no prefix.
+_UNPREFIXED: dict[tuple[type[Record], str], str] = {(records.ModelVersion, f"model_{name}"): name for name in ("name", "version", "digest")}
+_KINDS: tuple[tuple[Any, Kind], ...] = (
+    (records.Id, Kind.UUID),
+    (records.Digest, Kind.BYTES),
+    (records.Timestamp, Kind.TIME),
+    (records.DecimalString, Kind.NUMBER),
+    (get_type_hints(Record, include_extras=True)["salt"], Kind.BYTES),
+)
+_INTO: dict[Kind, Callable[[Any], Any]] = {
+    Kind.TEXT: lambda value: value,
+    Kind.INTEGER: lambda value: value,
+    Kind.BOOLEAN: lambda value: value,
+    Kind.NUMBER: Decimal,
+    Kind.BYTES: bytes.fromhex,
+    Kind.UUID: uuid.UUID,
+    Kind.TIME: parse_timestamp,
+    Kind.JSON: lambda value: value,
+}
 
 
 def project(index: int, entry: Entry) -> Row:
     """The table and the column values that stand for entry number `index`."""
-    table, columns = _PROJECTIONS[type(entry.record)]
-    record = entry.record
-    row = {
-        "id": uuid.UUID(record.id),
-        "journal_index": index,
-        "occurred_at": parse_timestamp(record.occurred_at),
-        **columns(record),
-    }
-    if table is tables.Inspection:
-        row["recorded_at"] = parse_timestamp(entry.recorded_at)
-    return table, row
+    record_type = type(entry.record)
+    row: Columns = {"journal_index": index, "recorded_at": parse_timestamp(entry.recorded_at)}
+    for leaf in leaves(record_type):
+        value: Any = entry.fields
+        for name in leaf.path:
+            value = None if value is None else value[name]
+        row[leaf.column] = None if value is None else _INTO[leaf.kind](value)
+    return TABLES[record_type], row
 
 
-def _hex(digest: str | None) -> bytes | None:
-    return None if digest is None else bytes.fromhex(digest)
+@cache
+def shape(record_type: type[Record]) -> Branch:
+    """The record as a tree of its fields, in the order of its class, without `schema` and `recorded_at`."""
+    return Branch("", tuple(_parts(record_type, record_type, (), "")), nullable=False)
 
 
-def _number(text: str | None) -> float | None:
-    return None if text is None else float(text)
+@cache
+def leaves(record_type: type[Record]) -> tuple[Leaf, ...]:
+    def walk(branch: Branch) -> Iterator[Leaf]:
+        for part in branch.parts:
+            if isinstance(part, Leaf):
+                yield part
+            else:
+                yield from walk(part)
+
+    return tuple(walk(shape(record_type)))
 
 
-def _model(model: records.ModelRef) -> Columns:
-    return {"model_name": model.name, "model_version": model.version, "model_digest": _hex(model.digest)}
+def without_null(hint: Any) -> tuple[Any, bool]:
+    """A field's type without `| None`, and whether it had it."""
+    if get_origin(hint) in (Union, types.UnionType):
+        (kind,) = (part for part in get_args(hint) if part is not type(None))
+        return kind, True
+    return hint, False
 
 
-def _operating_point(point: records.OperatingPoint | None) -> Columns:
-    return {
-        "pass_below": _number(point.pass_below) if point else None,
-        "reject_at": _number(point.reject_at) if point else None,
-    }
+def _parts(
+    record_type: type[Record], model: type[BaseModel], path: tuple[str, ...], prefix: str
+) -> Iterator[Leaf | Branch]:
+    hints = get_type_hints(model, include_extras=True)
+    for name in model.model_fields:
+        kind, nullable = without_null(hints[name])
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            inner = tuple(_parts(record_type, kind, (*path, name), _PREFIXES.get(name, f"{name}_")))
+            yield Branch(name, inner, nullable)
+        else:
+            yield Leaf((*path, name), _column(record_type, prefix + name), _kind(kind), nullable, kind)
 
 
-def _attempt(record: records.Inspection | records.InspectionFailed) -> Columns:
-    return {
-        "station": record.station,
-        "station_seq": record.station_seq,
-        "trigger": record.trigger,
-        "product": record.part.product,
-        "serial": record.part.serial,
-        "lot": record.part.lot,
-        "view": record.part.view,
-        "image_sha256": _hex(record.image.sha256),
-        "pixel_sha256": _hex(record.image.pixel_sha256),
-        "image_bytes": record.image.bytes,
-        "image_width": record.image.width,
-        "image_height": record.image.height,
-        "image_media_type": record.image.media_type,
-        **_model(record.model),
-    }
+def _column(record_type: type[Record], name: str) -> str:
+    return _UNPREFIXED.get((record_type, name)) or _RENAMED.get(name, name)
 
 
-def _inspection(record: records.Inspection) -> Columns:
-    explanation = record.explanation
-    return {
-        **_attempt(record),
-        "logits": dict(record.logits),
-        "scores": dict(record.scores),
-        "defect_score": _number(record.defect_score),
-        **_operating_point(record.operating_point),
-        "verdict": record.verdict,
-        "predicted": record.predicted,
-        "explanation_method": explanation.method,
-        "explanation_layer": explanation.layer,
-        "explanation_target": explanation.target,
-        "explanation_height": explanation.height,
-        "explanation_width": explanation.width,
-        "explanation_sha256": _hex(explanation.sha256),
-        "explanation_min": _number(explanation.min),
-        "explanation_max": _number(explanation.max),
-        "explanation_sum": _number(explanation.sum),
-        "explanation_positive_fraction": _number(explanation.positive_fraction),
-        "explanation_peak_row": explanation.peak_row,
-        "explanation_peak_column": explanation.peak_column,
-        "explanation_bias": _number(explanation.bias),
-        "explanation_residual": _number(explanation.residual),
-        "explanation_degenerate": explanation.degenerate,
-        "audit_stratum": record.audit.stratum,
-        "audit_probability": _number(record.audit.probability),
-        "audit_drawn": record.audit.drawn,
-        "runtime": _hex(record.runtime),
-        "latency_us": record.latency_us,
-    }
-
-
-def _inspection_failed(record: records.InspectionFailed) -> Columns:
-    return {
-        **_attempt(record),
-        "source": record.source,
-        "failure_code": record.failure_code,
-        "failure": record.failure,
-    }
-
-
-def _runtime(record: records.Runtime) -> Columns:
-    return {"digest": _hex(record.digest), "environment": dict(record.environment)}
-
-
-def _snapshot(record: records.DatasetSnapshot) -> Columns:
-    return {
-        "name": record.name,
-        "digest": _hex(record.digest),
-        "listing": _hex(record.listing),
-        "images": record.images,
-        "counts": dict(record.counts),
-        "made_by": record.made_by,
-    }
-
-
-def _model_version(record: records.ModelVersion) -> Columns:
-    return {
-        "name": record.model.name,
-        "version": record.model.version,
-        "digest": _hex(record.model.digest),
-        "weights_sha256": _hex(record.weights_sha256),
-        "architecture": record.architecture,
-        "parameters": record.parameters,
-        "layer": record.layer,
-        "classes": list(record.classes),
-        **_operating_point(record.operating_point),
-        "snapshot_name": record.snapshot_name,
-        "snapshot_digest": _hex(record.snapshot_digest),
-        "training": dict(record.training),
-        "evaluation": dict(record.evaluation),
-        "made_by": record.made_by,
-    }
-
-
-def _model_event(record: records.ModelEvent) -> Columns:
-    return {**_model(record.model), "action": record.action, "actor": record.actor, "reason": record.reason}
-
-
-def _model_refused(record: records.ModelRefused) -> Columns:
-    return {
-        **_model(record.model),
-        "file": record.file,
-        "expected": _hex(record.expected),
-        "found": _hex(record.found),
-        "actor": record.actor,
-    }
-
-
-def _review(record: records.Review) -> Columns:
-    return {
-        "inspection_id": uuid.UUID(record.inspection_id),
-        "inspection_leaf": _hex(record.inspection_leaf),
-        "truth": record.truth,
-        "defect_type": record.defect_type,
-        "reviewer": record.reviewer,
-        "source": record.source,
-        "note": record.note,
-    }
-
-
-def _report(record: records.ReportIssued) -> Columns:
-    return {
-        "kind": record.kind,
-        "sha256": _hex(record.sha256),
-        "scope": dict(record.scope),
-        "issued_by": record.issued_by,
-    }
-
-
-_PROJECTIONS: dict[type[Record], tuple[type[SQLModel], Callable[[Any], Columns]]] = {
-    records.Inspection: (tables.Inspection, _inspection),
-    records.InspectionFailed: (tables.Inspection, _inspection_failed),
-    records.Runtime: (tables.Runtime, _runtime),
-    records.DatasetSnapshot: (tables.DatasetSnapshot, _snapshot),
-    records.ModelVersion: (tables.ModelVersion, _model_version),
-    records.ModelEvent: (tables.ModelEvent, _model_event),
-    records.ModelRefused: (tables.ModelRefused, _model_refused),
-    records.Review: (tables.Review, _review),
-    records.ReportIssued: (tables.ReportIssued, _report),
-}
+def _kind(hint: Any) -> Kind:
+    for known, kind in _KINDS:
+        if hint == known:
+            return kind
+    if hint is bool:
+        return Kind.BOOLEAN
+    if get_origin(hint) in (dict, list):
+        return Kind.JSON
+    if get_origin(hint) is Literal or any(isinstance(m, StringConstraints) for m in getattr(hint, "__metadata__", ())):
+        return Kind.TEXT
+    return Kind.INTEGER
 
 
 def readable(value: Any) -> str:

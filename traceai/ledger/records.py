@@ -8,7 +8,7 @@ adds when it appends. Floats are decimal strings, times are RFC 3339 in UTC, has
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
@@ -242,28 +242,82 @@ class ReportIssued(Record):
     issued_by: Name
 
 
+class LogHead(BaseModel):
+    """The last checkpoint of a log: what a log that continues it began from."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    origin: Name
+    size: Count
+    root: Digest
+
+
+class LedgerOpened(Record):
+    """From here on checkpoints are signed as `origin`, with `key`. `previous`: the log before it, where there was one."""
+
+    schema_name: ClassVar[str] = "ledger-opened/1"
+
+    origin: Name
+    key: Text
+    previous: LogHead | None
+    actor: Name
+    reason: Text
+
+
+class LedgerKey(Record):
+    """From here on `key` signs for `origin` instead of `replaces`, whose signatures stay valid."""
+
+    schema_name: ClassVar[str] = "ledger-key/1"
+
+    origin: Name
+    key: Text
+    replaces: Text
+    actor: Name
+    reason: Text
+
+
+class Witness(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: Name
+    key: Text
+    url: Text
+
+
+class WitnessPolicy(Record):
+    """Whose cosignatures are asked for from here on, and how many of them make a checkpoint witnessed."""
+
+    schema_name: ClassVar[str] = "witness-policy/1"
+
+    origin: Name
+    threshold: Count
+    witnesses: list[Witness]
+    actor: Name
+    reason: Text
+
+
 SCHEMAS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
         Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
+        LedgerOpened, LedgerKey, WitnessPolicy,
     )
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A record as it stands in the journal: `Entry.parse(e.data) == e`."""
+    """A record as it stands in the journal: `Entry.parse(e.data) == e`. `fields`: its JSON value."""
 
     record: Record
     recorded_at: str
     data: bytes
+    fields: dict[str, Any] = field(compare=False, repr=False)
 
     @classmethod
     def seal(cls, record: Record, recorded_at: str) -> "Entry":
-        fields = record.model_dump(mode="json")
-        return cls(
-            record, recorded_at, canonical.dumps({**fields, "schema": record.schema_name, "recorded_at": recorded_at})
-        )
+        fields = record.model_dump(mode="json") | {"schema": record.schema_name, "recorded_at": recorded_at}
+        return cls(record, recorded_at, canonical.dumps(fields), fields)
 
     @classmethod
     def parse(cls, data: bytes) -> "Entry":
@@ -275,12 +329,13 @@ class Entry:
         fields = canonical.loads(data)
         if not isinstance(fields, dict):
             raise RecordError("A journal entry is a JSON object.")
-        schema, recorded_at = fields.pop("schema", None), fields.pop("recorded_at", None)
+        content = dict(fields)
+        schema, recorded_at = content.pop("schema", None), content.pop("recorded_at", None)
         record_type = SCHEMAS.get(schema) if isinstance(schema, str) else None
         if record_type is None:
             raise RecordError(f"The record schema {schema!r} is not known to this release; verify with a newer one.")
         try:
-            record = record_type.model_validate(fields)
+            record = record_type.model_validate(content)
             for moment in (record.occurred_at, recorded_at):
                 if timestamp(parse_timestamp(moment)) != moment:
                     raise ValueError(f"{moment} is no canonical time")
@@ -289,7 +344,7 @@ class Entry:
         # Nothing may be left out: a field that a default filled in was never recorded.
         if cls.seal(record, recorded_at).data != data:
             raise RecordError(f"Not a complete {record_type.schema_name} record: a field is missing.")
-        return cls(record, recorded_at, data)
+        return cls(record, recorded_at, data, fields)
 
 
 def validated(record_type: type[Record], fields: dict[str, Any]) -> Record:

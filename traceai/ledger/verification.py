@@ -1,383 +1,381 @@
-"""Verify the ledger against itself: every leaf, the tree, and every table row against the entry it stands for.
+"""Verify the ledger against itself, and against whatever is known of it from outside.
 
-The outcome is a list of separate facts, each with what was found, never one boolean. A finding names the place:
-journal index, table, row and column.
+The outcome is a list of separate facts, each with what was found, never one boolean. A finding names the place: journal index,
+table, row and column. The work is done in spans (`ledger.spans`), by several processes where there is enough of it, all of them
+looking at one moment of the database. The tree, the stations and the references are put together here. Memory stays flat.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Engine, RowMapping, Table, func, select
+import psycopg
+from sqlalchemy import Connection, Engine, Table, func, select, text
 from sqlmodel import SQLModel
 
-from traceai.clock import timestamp
 from traceai.db import tables
 from traceai.db.connection import translated
-from traceai.errors import BlobMissingError, BlobTamperedError, InputError, RecordError
+from traceai.errors import BlobMissingError, BlobTamperedError, InputError
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import identify
-from traceai.ledger import canonical
-from traceai.ledger.merkle import Frontier, leaf_hash
-from traceai.ledger.projection import project, readable
-from traceai.ledger.records import Entry, Inspection
+from traceai.ledger import canonical, comparison, spans
+from traceai.ledger.datasets import verify_snapshots
+from traceai.ledger.facts import Fact, KnownHead, Outcome, Verified
+from traceai.ledger.merkle import Frontier
+from traceai.ledger.spans import SPAN, Findings, Span
 
 HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-BATCH = 1000
-# Findings beyond this many of a fact are counted, not listed: an emptied table would otherwise fill the screen.
-LISTED = 100
+JOURNAL: Table = tables.Journal.__table__  # type: ignore[attr-defined]
+NODE: Table = tables.TreeNode.__table__  # type: ignore[attr-defined]
 
-
-@dataclass
-class Fact:
-    """One thing that was checked, how often, and every place where it does not hold."""
-
-    name: str
-    meaning: str
-    checked: int = 0
-    failures: int = 0
-    findings: list[str] = field(default_factory=list)
-
-    @property
-    def holds(self) -> bool:
-        return self.failures == 0
-
-    def fail(self, finding: str) -> None:
-        self.failures += 1
-        if len(self.findings) < LISTED:
-            self.findings.append(finding)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The facts, and the tree they were established for."""
-
-    size: int
-    root: bytes
-    facts: tuple[Fact, ...]
-
-    @property
-    def holds(self) -> bool:
-        return all(fact.holds for fact in self.facts)
-
+# Fewer spans than this are done sooner here than processes are started.
+WORTH_PROCESSES = 8
 
 Progress = Callable[[int, int], None]
+Stretch = tuple[int, int, tuple[int, ...]]
 
 
-def verify(engine: Engine, blobs: BlobStore | None = None, progress: Progress | None = None) -> Outcome:
-    """Recompute the whole ledger from its bytes and compare everything that claims to agree with it.
+def verify(
+    engine: Engine,
+    blobs: BlobStore | None = None,
+    progress: Progress | None = None,
+    *,
+    known: Sequence[KnownHead] = (),
+    since: Verified | None = None,
+    workers: int | None = None,
+) -> Outcome:
+    """Recompute the ledger from its bytes and compare everything that claims to agree with it.
 
-    Reads in one repeatable-read snapshot, `BATCH` entries at a time. `blobs`: also read every image and model file back and
-    hash it; None leaves the blob store alone, and the fact out.
+    Args:
+        engine: the database; one repeatable-read snapshot of it is verified.
+        blobs: also read every image and model file back and hash it; None leaves the store alone, and the fact out.
+        progress: called with (entries done, entries in all).
+        known: tree heads known from outside the database; the history has to lead to each of them.
+        since: go on from here instead of from the beginning.
+        workers: processes; None takes one a processor, and none but this one for a small ledger.
     """
     with (
         translated(),
         engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
         connection.begin(),
     ):
-        return verify_within(connection, blobs, progress)
+        return _Verifier(connection, blobs, progress, known, since or Verified(), workers).run()
 
 
-def verify_within(connection: Connection, blobs: BlobStore | None = None, progress: Progress | None = None) -> Outcome:
-    """The same, in the caller's transaction: what else it reads there is of the same moment."""
-    return _Verification(connection, blobs, progress).run()
+def verify_within(
+    connection: Connection,
+    blobs: BlobStore | None = None,
+    progress: Progress | None = None,
+    known: Sequence[KnownHead] = (),
+) -> Outcome:
+    """`verify` within the transaction of `connection`, which has to be REPEATABLE READ for one consistent view."""
+    return _Verifier(connection, blobs, progress, known, Verified(), workers=1).run()
 
 
-class _Verification:
-    def __init__(self, connection: Connection, blobs: BlobStore | None, progress: Progress | None) -> None:
-        self.connection = connection
-        self.blobs = blobs
-        self.progress = progress
-        self.entries = Fact("entries", "every journal entry is present and its bytes are a known, canonical record")
-        self.leaves = Fact("leaf hashes", "every entry's bytes have the leaf hash stored with them")
-        self.tree = Fact("tree", "the entries, in order, lead to the stored root and size")
-        self.rows = Fact("tables", "every table row says what its journal entry says, and every entry has its row")
-        self.maps = Fact("heat maps", "every stored explanation has the digest that its decision recorded")
-        self.snapshots = Fact("datasets", "the images listed for every dataset snapshot have its recorded digest")
-        self.sequence = Fact("stations", "every station's decisions are numbered without a gap")
+class _Verifier:
+    def __init__(
+        self,
+        connection: Connection,
+        blobs: BlobStore | None,
+        progress: Progress | None,
+        known: Sequence[KnownHead],
+        since: Verified,
+        workers: int | None,
+    ) -> None:
+        self.connection, self.blobs, self.progress, self.workers = connection, blobs, progress, workers
+        self.driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        self.found = Findings.none()
+        self.known = sorted(known, key=lambda head: head.size)
+        self.heads = Fact("checkpoints", "the history leads to every tree head that is kept outside the database")
         self.stored = Fact("blobs", "every recorded image and model file is stored, byte for byte")
-        self.last_seq: Counter[str] = Counter()
-        self.seen_blobs: set[bytes] = set()
+        self.since = since
+        self.frontier: Frontier | None = Frontier(since.size, since.frontier)
+        self.numbers = dict(since.numbers)
+        self.roots: dict[int, bytes] = {since.size: self.frontier.root()} if since.size else {}
+        self.nodes: dict[tuple[int, int], bytes] = {}
+        self.uses: dict[tuple[str, int, bytes, bytes | None], int] = {}
+        self.missing: list[tuple[int, int]] = []
+        self.reached = since
 
     def run(self) -> Outcome:
         heads = self.connection.execute(select(HEAD).order_by(HEAD.c.id)).mappings().all()
+        self.found.tree.checked = 1
         if len(heads) > 1:
-            self.tree.fail(f"table ledger_head: it holds {len(heads)} rows and may hold one")
+            self.found.tree.fail(f"table ledger_head: it holds {len(heads)} rows and may hold one")
         head = heads[0] if heads else None
-        size = head["size"] if head else 0
-        frontier = Frontier()
-        expected = 0
-        for batch in self._journal():
-            for row in batch:
-                if row["index"] != expected:
-                    missing = f"{expected}" if row["index"] == expected + 1 else f"{expected} to {row['index'] - 1}"
-                    self.entries.fail(f"journal index {missing}: the entry is missing")
-                expected = row["index"] + 1
-                frontier.append(leaf_hash(row["entry"] or b""))
-            self._batch(batch)
+        last = self.connection.execute(select(func.max(JOURNAL.c.index))).scalar_one()
+        end = 0 if last is None else last + 1
+        comparison.compare_types(self.driver, self.found.rows)
+        for span in self._spans(end):
+            self._take(span)
             if self.progress:
-                self.progress(expected, max(size, expected))
-        self._tree(head, frontier, expected)
-        self._strays(expected)
-        self._stations()
-        self._snapshots()
-        facts = [self.entries, self.leaves, self.tree, self.rows, self.maps, self.snapshots, self.sequence]
+                self.progress(span.stop, max(end, head["size"] if head else 0))
+        self._missing()
+        self._tree(head, end)
+        self._upper_nodes()
+        self._known(end)
+        self._strays(end)
+        self._counters()
+        self._references()
+        facts = [*self.found.all(), verify_snapshots(self.connection, self.blobs)]
+        if self.known:
+            facts.append(self.heads)
         if self.blobs is not None:
+            self._blobs(self.blobs)
             facts.append(self.stored)
-        return Outcome(frontier.size, frontier.root(), tuple(facts))
+        root = self.frontier.root() if self.frontier else bytes(32)
+        return Outcome(end - sum(b - a + 1 for a, b in self.missing), root, tuple(facts), self.reached)
 
-    def _journal(self) -> Iterator[Sequence[Any]]:
-        journal = tables.Journal.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-        after = None
-        while True:
-            query = select(*_readable_columns(journal)).order_by(journal.c.index).limit(BATCH)
-            if after is not None:
-                query = query.where(journal.c.index > after)
-            batch = self.connection.execute(query).mappings().all()
-            if not batch:
-                return
-            yield batch
-            after = batch[-1]["index"]
+    # --- spans ----------------------------------------------------------------------------------------------------
 
-    def _batch(self, batch: Sequence[Any]) -> None:
-        """Compare one run of journal entries with the table rows that point into it."""
-        first, last = batch[0]["index"], batch[-1]["index"]
-        found = {table: self._rows(table, first, last) for table in tables.EVIDENCE}
-        maps = self._maps(first, last)
-        for stored in batch:
-            index = stored["index"]
-            self.entries.checked += 1
-            self.leaves.checked += 1
-            if stored["entry"] is None or leaf_hash(stored["entry"]) != stored["leaf_hash"]:
-                self.leaves.fail(f"journal index {index}: the entry's bytes do not have the stored leaf hash")
-            try:
-                entry = Entry.parse(stored["entry"] or b"")
-            except RecordError as error:
-                self.entries.fail(f"journal index {index}: {error.message}")
-                continue
-            self._journal_columns(stored, entry)
-            table, columns = project(index, entry)
-            self.rows.checked += 1
-            rows = found[table].pop(index, [])
-            name = str(table.__tablename__)
-            if not rows:
-                self.rows.fail(f"table {name}: the row of journal index {index} ({entry.record.id}) is missing")
-            for row in rows:
-                self._row(name, index, columns, row)
-            if len(rows) > 1:
-                self.rows.fail(f"table {name}: {len(rows)} rows claim journal index {index}, which stands for one")
-            if isinstance(entry.record, Inspection):
-                self._map(index, entry.record, maps.pop(columns["id"], None))
-            self._order(index, columns)
-            self._blob(index, columns)
-        for inspection in maps:
-            self.maps.fail(f"table heat_map: there is a map of {inspection}, whose entry records none")
-        for table, left in found.items():
-            for index in left:
-                self.rows.fail(
-                    f"table {table.__tablename__}: a row claims journal index {index}, whose entry is another"
-                )
-
-    def _journal_columns(self, stored: Any, entry: Entry) -> None:
-        if stored["schema"] != entry.record.schema_name:
-            self.rows.fail(
-                f"table journal, index {stored['index']}, column schema: {stored['schema']} stands, "
-                f"{entry.record.schema_name} was recorded"
-            )
-        if stored["recorded_at"] != _in_era(entry.recorded_at):
-            self.rows.fail(
-                f"table journal, index {stored['index']}, column recorded_at: {stored['recorded_at']} stands, "
-                f"{entry.recorded_at} was recorded"
-            )
-
-    def _row(self, table: str, index: int, expected: dict[str, Any], row: Any) -> None:
-        for column, stands in row.items():
-            recorded = expected.get(column)
-            if isinstance(recorded, datetime):
-                recorded = _in_era(timestamp(recorded))
-            if not _same(stands, recorded):
-                self.rows.fail(
-                    f"table {table}, journal index {index} ({row['id']}), column {column}: {readable(stands)} stands, "
-                    f"{readable(recorded)} was recorded"
-                )
-
-    def _rows(self, table: type[SQLModel], first: int, last: int) -> dict[int, list[Any]]:
-        t = table.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-        query = select(*_readable_columns(t)).where(t.c.journal_index.between(first, last))
-        found: dict[int, list[Any]] = {}
-        for row in self.connection.execute(query).mappings():
-            found.setdefault(row["journal_index"], []).append(row)
-        return found
-
-    def _maps(self, first: int, last: int) -> dict[Any, bytes]:
-        inspection, heat_map = tables.Inspection.__table__, tables.HeatMap.__table__  # type: ignore[attr-defined]
-        query = (
-            select(heat_map.c.inspection_id, heat_map.c.grid)
-            .join(inspection, inspection.c.id == heat_map.c.inspection_id)
-            .where(inspection.c.journal_index.between(first, last))
-        )
-        return {row.inspection_id: row.grid for row in self.connection.execute(query)}
-
-    def _map(self, index: int, record: Inspection, grid: bytes | None) -> None:
-        self.maps.checked += 1
-        if grid is None:
-            self.maps.fail(f"journal index {index} ({record.id}): the heat map is missing")
-        elif identify(grid) != record.explanation.sha256:
-            self.maps.fail(f"journal index {index} ({record.id}): the heat map is not the one that was recorded")
-
-    def _order(self, index: int, columns: dict[str, Any]) -> None:
-        station, seq = columns.get("station"), columns.get("station_seq")
-        if station is None or seq is None:
+    def _spans(self, end: int) -> Iterator[Span]:
+        stretches: list[Stretch] = []
+        sizes = sorted({head.size for head in self.known})
+        for start in range(self.since.size, end, SPAN):
+            stop = min(start + SPAN, end)
+            stretches.append((start, stop, tuple(size for size in sizes if start < size <= stop)))
+        workers = self.workers or (os.cpu_count() or 1)
+        if workers == 1 or (self.workers is None and len(stretches) < WORTH_PROCESSES):
+            for stretch in stretches:
+                yield spans.verify_span(self.driver, *stretch)
             return
-        self.sequence.checked += 1
-        if seq != self.last_seq[station] + 1:
-            self.sequence.fail(
-                f"journal index {index}: station {station} goes from number {self.last_seq[station]} to {seq}"
-            )
-        self.last_seq[station] = seq
+        url = self.connection.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        snapshot = self.connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+        with ProcessPoolExecutor(workers, get_context("spawn"), _join, (url, snapshot)) as pool, _no_stragglers(pool):
+            # Never more under way than the processes need: what is done waits here for its turn, and memory stays flat.
+            waiting: deque[Future[Span]] = deque()
+            for stretch in stretches:
+                waiting.append(pool.submit(_work, stretch))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-    def _blob(self, index: int, columns: dict[str, Any]) -> None:
-        for column in ("image_sha256", "weights_sha256", "listing"):
-            self._stored(f"journal index {index}, {column}", columns.get(column))
-        # Only a model version has a manifest of its own; the other digests are of rows and environments.
-        if "weights_sha256" in columns:
-            self._stored(f"journal index {index}, digest", columns["digest"])
-
-    def _stored(self, where: str, digest: bytes | None) -> None:
-        if self.blobs is None or digest is None or digest in self.seen_blobs:
+    def _take(self, span: Span) -> None:
+        self.found.add(span.found)
+        self._number(span)
+        for use, index in span.uses.items():
+            self.uses.setdefault(use, index)
+        for first, last in span.missing:
+            if self.missing and self.missing[-1][1] == first - 1:
+                self.missing[-1] = (self.missing[-1][0], last)
+            else:
+                self.missing.append((first, last))
+        if self.frontier is None or span.subtrees is None:
+            self.frontier = None  # without an entry, nothing after it can be proved
             return
-        self.seen_blobs.add(digest)
-        self.stored.checked += 1
-        try:
-            self.blobs.get(digest.hex())
-        except (BlobMissingError, BlobTamperedError, InputError) as error:
-            self.stored.fail(f"{where}: {error.message}")
+        for size, subtrees in span.marks.items():
+            tree = self.frontier.copy()
+            for height, node in subtrees:
+                tree.append(node, height)
+            self.roots[size] = tree.root()
+        for height, node in span.subtrees:
+            for level, index, value in self.frontier.append(node, height):
+                self.nodes[level, index] = value
+        if span.stop % SPAN == 0:
+            self.reached = Verified(span.stop, bytes(self.frontier), dict(self.numbers))
 
-    def _tree(self, head: Any, frontier: Frontier, end: int) -> None:
-        self.tree.checked = 1
+    def _number(self, span: Span) -> None:
+        for station, runs in span.numbers.items():
+            for index, first, last in runs:
+                before = self.numbers.get(station, 0)
+                if first != before + 1:
+                    self.found.sequence.fail(
+                        f"journal index {index}: station {station} goes from number {before} to {first}"
+                    )
+                self.numbers[station] = last
+
+    # --- what has to be put together --------------------------------------------------------------------------------
+
+    def _missing(self) -> None:
+        for first, last in self.missing:
+            what = f"{first}: the entry is missing" if first == last else f"{first} to {last}: the entries are missing"
+            self.found.entries.fail(f"journal index {what}")
+
+    def _tree(self, head: Any, end: int) -> None:
+        tree = self.found.tree
         if head is None:
-            self.tree.fail("table ledger_head: its one row is missing")
+            tree.fail("table ledger_head: its one row is missing")
             return
         if head["size"] > end:
             gone = f"{end}" if head["size"] == end + 1 else f"{end} to {head['size'] - 1}"
-            self.entries.fail(f"journal index {gone}: removed from the end of the journal")
-        if head["size"] != frontier.size:
-            self.tree.fail(f"the stored tree has {head['size']} entries, the journal {frontier.size}")
-        elif head["root"] != frontier.root():
-            self.tree.fail(f"the stored root is {head['root'].hex()}, the entries lead to {frontier.root().hex()}")
-        elif head["frontier"] != bytes(frontier):
-            self.tree.fail("the stored right edge of the tree is not that of the entries")
+            self.found.entries.fail(f"journal index {gone}: removed from the end of the journal")
+        if self.frontier is None:
+            tree.fail(f"the tree cannot be recomputed beyond entry {self.missing[0][0]}, which is missing")
+            return
+        if head["size"] != end:
+            tree.fail(f"the stored tree has {head['size']} entries, the journal {end}")
+        elif head["root"] != self.frontier.root():
+            tree.fail(f"the stored root is {head['root'].hex()}, the entries lead to {self.frontier.root().hex()}")
+        elif head["frontier"] != bytes(self.frontier):
+            tree.fail("the stored right edge of the tree is not that of the entries")
+
+    def _upper_nodes(self) -> None:
+        """Stored hashes above level 1, and those of level 1 that lie beyond the journal."""
+        if self.frontier is None:
+            return
+        size = self.frontier.size
+        beyond = (NODE.c.level == 1) & (NODE.c.index >= -(-size // 256))
+        query = select(NODE.c.level, NODE.c.index, NODE.c.hash).where((NODE.c.level != 1) | beyond)
+        stored: dict[int, dict[int, bytes]] = {}
+        for level, index, value in self.connection.execute(query):
+            if (index + 1) * 256**level > self.since.size:
+                stored.setdefault(level, {})[index] = value
+        computed: dict[int, dict[int, bytes]] = {}
+        for (level, index), value in self.nodes.items():
+            computed.setdefault(level, {})[index] = value
+        for level in sorted(stored.keys() | computed.keys()):
+            spans.compare_nodes(level, stored.get(level, {}), computed.get(level, {}), self.found.tree)
+
+    def _known(self, end: int) -> None:
+        """Hold the history against what is known from outside, and say between which two heads it was changed."""
+        agreed = self.since.size
+        for head in self.known:
+            if head.size < self.since.size:
+                continue
+            self.heads.checked += 1
+            if head.size == 0 and head.root == Frontier().root():
+                continue
+            if head.size > end:
+                self.heads.fail(
+                    f"{head.label}: the ledger once had {head.size} entries and has {end}; entries {end} to {head.size - 1} "
+                    "were removed, or this is an older copy"
+                )
+            elif head.size not in self.roots:
+                self.heads.fail(
+                    f"{head.label}: an entry before {head.size} is missing, so its root cannot be recomputed"
+                )
+            elif self.roots[head.size] != head.root:
+                self.heads.fail(
+                    f"{head.label}: the first {head.size} entries once had the root {head.root.hex()} and lead to "
+                    f"{self.roots[head.size].hex()} now; an entry from {agreed} to {head.size - 1} was rewritten"
+                )
+            else:
+                agreed = head.size
 
     def _strays(self, end: int) -> None:
         """Rows that point outside the journal."""
-        for table in tables.EVIDENCE:
-            t = table.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-            outside = (t.c.journal_index < 0) | (t.c.journal_index >= end) | t.c.journal_index.is_(None)
-            for (index,) in self.connection.execute(select(t.c.journal_index).where(outside).limit(LISTED)):
+        for name in (*(str(table.__tablename__) for table in tables.EVIDENCE), "heat_map"):
+            c = SQLModel.metadata.tables[name].c
+            outside = (c.journal_index < 0) | (c.journal_index >= end) | c.journal_index.is_(None)
+            for (index,) in self.connection.execute(select(c.journal_index).where(outside)):
                 claim = "no journal index" if index is None else f"journal index {index}, which does not exist"
-                self.rows.fail(f"table {table.__tablename__}: a row claims {claim}")
-        heat_map, inspection = tables.HeatMap.__table__, tables.Inspection.__table__  # type: ignore[attr-defined]
-        orphans = select(heat_map.c.inspection_id).where(heat_map.c.inspection_id.not_in(select(inspection.c.id)))
-        for (inspection_id,) in self.connection.execute(orphans.limit(LISTED)):
-            self.maps.fail(f"table heat_map: there is a map of {inspection_id}, which was never inspected")
+                self.found.rows.fail(f"table {name}: a row claims {claim}")
 
-    def _stations(self) -> None:
-        station = tables.Station.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-        for row in self.connection.execute(select(station.c.name, station.c.last_seq)):
-            if row.last_seq != self.last_seq[row.name]:
-                self.sequence.fail(
-                    f"station {row.name}: the counter stands at {row.last_seq}, its last recorded decision has number "
-                    f"{self.last_seq[row.name]}"
+    def _counters(self) -> None:
+        station: Table = tables.Station.__table__  # type: ignore[attr-defined]
+        for name, last_seq in self.connection.execute(select(station.c.name, station.c.last_seq)):
+            if last_seq != self.numbers.get(name, 0):
+                self.found.sequence.fail(
+                    f"station {name}: the counter stands at {last_seq}, its last recorded decision has number "
+                    f"{self.numbers.get(name, 0)}"
                 )
 
-    def _snapshots(self) -> None:
-        snapshot, image = tables.DatasetSnapshot.__table__, tables.DatasetImage.__table__  # type: ignore[attr-defined]
-        c = snapshot.c
-        for row in self.connection.execute(select(c.id, c.name, c.listing, c.images)).mappings():
-            self.snapshots.checked += 1
-            images = self.connection.execute(select(image).where(image.c.snapshot_id == row["id"])).mappings().all()
-            if len(images) != row["images"]:
-                self.snapshots.fail(
-                    f"dataset {row['name']}: {row['images']} images were recorded, {len(images)} are listed"
-                )
-            try:
-                listing = listing_of(images)
-            except RecordError as error:
-                self.snapshots.fail(
-                    f"dataset {row['name']}: an image's row holds what was never recorded: {error.message}"
-                )
-                continue
-            if identify(listing) != readable(row["listing"]):
-                self.snapshots.fail(f"dataset {row['name']}: the listed images are not those that were recorded")
-                self._locate(row, listing)
-            for listed in images:
-                for column in ("sha256", "mask_sha256"):
-                    self._stored(f"dataset {row['name']}, {listed['path']}, {column}", listed[column])
-        self._orphans(snapshot, image)
-
-    def _locate(self, snapshot: Any, listing: bytes) -> None:
-        """Name the altered images, where the stored listing is at hand to compare with."""
-        if self.blobs is None:
-            return
-        try:
-            recorded = canonical.loads(self.blobs.get(readable(snapshot["listing"])))
-        except (BlobMissingError, BlobTamperedError, InputError) as error:
-            self.snapshots.fail(f"dataset {snapshot['name']}: {error.message}")
-            return
-        then = {image["path"]: image for image in recorded}
-        now = {image["path"]: image for image in canonical.loads(listing)}
-        for path in sorted(then.keys() | now.keys()):
-            if path not in now or path not in then:
-                stands = "is missing" if path not in now else "was not recorded"
-                self.snapshots.fail(f"table dataset_image, dataset {snapshot['name']}, {path}: the row {stands}")
-                continue
-            for column, value in then[path].items():
-                if now[path][column] != value:
-                    self.snapshots.fail(
-                        f"table dataset_image, dataset {snapshot['name']}, {path}, column {column}: "
-                        f"{now[path][column]} stands, {value} was recorded"
-                    )
-
-    def _orphans(self, snapshot: Any, image: Any) -> None:
-        orphans = select(func.count()).select_from(image).where(image.c.snapshot_id.not_in(select(snapshot.c.id)))
-        if count := self.connection.execute(orphans).scalar_one():
-            self.snapshots.fail(f"table dataset_image: {count} images belong to no snapshot")
-
-
-def _readable_columns(table: Table) -> list[ColumnElement[Any]]:
-    """Times as text: the server knows more of them (infinity, years before our era) than Python does."""
-    return [
-        func.to_char(func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z" BC').label(column.name)
-        if isinstance(column.type, DateTime)
-        else column
-        for column in table.c
-    ]
-
-
-def _in_era(recorded: str) -> str:
-    return f"{recorded} AD"
-
-
-def _same(stands: Any, recorded: Any) -> bool:
-    """Equal and of the same type: to Python, true is 1 and 1 is 1.0."""
-    if isinstance(stands, dict | list):
-        try:
-            return canonical.dumps(stands) == canonical.dumps(recorded)
-        except RecordError:
-            return False
-    return type(stands) is type(recorded) and bool(stands == recorded)
-
-
-def listing_of(images: Iterable[Mapping[str, Any] | RowMapping]) -> bytes:
-    """The canonical list of a snapshot's images, by path: every column but `snapshot_id`, digests in hex."""
-    rows = [
-        {
-            column: value.hex() if isinstance(value, bytes) else value
-            for column, value in image.items()
-            if column != "snapshot_id"
+    def _references(self) -> None:
+        """What decisions and approvals name was on record before them."""
+        fact = self.found.references
+        version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
+        event: Table = tables.ModelEvent.__table__  # type: ignore[attr-defined]
+        runtime: Table = tables.Runtime.__table__  # type: ignore[attr-defined]
+        v, e, r = version.c, event.c, runtime.c
+        versions = {
+            (name, number, digest): index
+            for name, number, digest, index in self.connection.execute(
+                select(v.name, v.version, v.digest, v.journal_index)
+            )
         }
-        for image in images
-    ]
-    return canonical.dumps(sorted(rows, key=lambda row: str(row["path"])))
+        runtimes = {}
+        for digest, environment, index in self.connection.execute(select(r.digest, r.environment, r.journal_index)):
+            fact.checked += 1
+            runtimes[digest] = index
+            if identify(canonical.dumps(environment)) != digest.hex():
+                fact.fail(f"journal index {index}: the environment does not have the digest that it is recorded under")
+        named = [(index, (name, number, digest)) for (name, number, digest, _), index in self.uses.items()]
+        named += [
+            (index, (name, number, digest))
+            for index, name, number, digest in self.connection.execute(
+                select(e.journal_index, e.model_name, e.model_version, e.model_digest)
+            )
+        ]
+        for index, (name, number, digest) in sorted(named):
+            fact.checked += 1
+            if versions.get((name, number, digest), index) >= index:
+                fact.fail(
+                    f"journal index {index}: {name}@{number} with digest {digest.hex()} was not registered before it"
+                )
+        for (*_, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
+            if environment is not None and runtimes.get(environment, index) >= index:
+                fact.fail(f"journal index {index}: the environment {environment.hex()} was not on record before it")
+
+    # --- the blob store ---------------------------------------------------------------------------------------------
+
+    def _blobs(self, blobs: BlobStore) -> None:
+        """Every file that an entry names, once."""
+        seen: set[bytes] = set()
+        for where, digest in self._named_blobs():
+            if digest is None or digest in seen:
+                continue
+            seen.add(digest)
+            self.stored.checked += 1
+            try:
+                blobs.get(digest.hex())
+            except (BlobMissingError, BlobTamperedError, InputError) as error:
+                self.stored.fail(f"{where}: {error.message}")
+
+    def _named_blobs(self) -> Iterator[tuple[str, bytes | None]]:
+        inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]
+        version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
+        snapshot: Table = tables.DatasetSnapshot.__table__  # type: ignore[attr-defined]
+        image: Table = tables.DatasetImage.__table__  # type: ignore[attr-defined]
+        for table, columns in (
+            (inspection, ("image_sha256",)),
+            (version, ("weights_sha256", "digest")),
+            (snapshot, ("listing",)),
+        ):
+            for column in columns:
+                query = (
+                    select(table.c.journal_index, table.c[column])
+                    .where(table.c.journal_index >= self.since.size)
+                    .order_by(table.c.journal_index)
+                )
+                for index, digest in self.connection.execution_options(yield_per=SPAN).execute(query):
+                    yield f"journal index {index}, {column}", digest
+        query = select(snapshot.c.name, image.c.path, image.c.sha256, image.c.mask_sha256).where(
+            snapshot.c.id == image.c.snapshot_id
+        )
+        for row in self.connection.execute(query.order_by(snapshot.c.name, image.c.path)):
+            for column in ("sha256", "mask_sha256"):
+                yield f"dataset {row.name}, {row.path}, {column}", getattr(row, column)
+
+
+# --- worker processes ---------------------------------------------------------------------------------------------------
+
+_shared: dict[str, psycopg.Connection[Any]] = {}
+
+
+def _join(url: str, snapshot: str) -> None:
+    """Look at the same moment of the database as the process that asks."""
+    connection = psycopg.connect(url)
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+    connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    _shared["connection"] = connection
+
+
+def _work(stretch: Stretch) -> Span:
+    return spans.verify_span(_shared["connection"], *stretch)
+
+
+@contextmanager
+def _no_stragglers(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Whoever stops early, for an error or an interrupt, waits for no work that nobody wants."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise

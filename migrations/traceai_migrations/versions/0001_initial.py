@@ -1,8 +1,7 @@
-"""The first schema: journal, evidence, operations, and the triggers that keep evidence append-only."""
+"""The first schema: journal, tree, evidence, operations, partitions, and the triggers that keep evidence append-only."""
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
@@ -11,8 +10,9 @@ depends_on = None
 
 
 APPEND_ONLY = (
-    "journal", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused", "review",
-    "report_issued", "heat_map", "dataset_image", "access_log",
+    "journal", "tree_node", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused",
+    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "heat_map", "dataset_image", "checkpoint",
+    "access_log",
 )  # fmt: skip
 
 # Against accidents. Malice is not stopped by a trigger; it is found by verification (docs/trust.md).
@@ -21,6 +21,49 @@ CREATE FUNCTION traceai_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'traceai evidence is append-only: % on % refused', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'insufficient_privilege';
+END
+$$
+"""
+
+# ALWAYS: replication sessions, in which ordinary triggers do not fire, change nothing either. Every partition has triggers of
+# its own, because TRUNCATE of a partition asks the partition's triggers and not its parent's.
+PROTECT = """
+CREATE FUNCTION traceai_protect(target regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = target AND tgname = 'append_only_rows') THEN
+        EXECUTE format('CREATE TRIGGER append_only_rows BEFORE UPDATE OR DELETE ON %s'
+                       ' FOR EACH ROW EXECUTE FUNCTION traceai_refuse_change()', target);
+    END IF;
+    IF NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = target AND tgname = 'append_only_table') THEN
+        EXECUTE format('CREATE TRIGGER append_only_table BEFORE TRUNCATE ON %s'
+                       ' FOR EACH STATEMENT EXECUTE FUNCTION traceai_refuse_change()', target);
+    END IF;
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only_rows', target);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only_table', target);
+END
+$$
+"""
+
+# A partition holds 2^20 = 1048576 ledger indices. It is made beside its parent and then attached, which waits for no reader.
+# SECURITY DEFINER: whoever appends owns no table; the function gives nothing but empty, protected partitions.
+EXTEND = """
+CREATE FUNCTION traceai_extend(last bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    parent text;
+    part text;
+    number bigint;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['journal', 'inspection', 'heat_map'] LOOP
+        -- From the newest down to the first that is there: every one before it is there too.
+        FOR number IN REVERSE last / 1048576 .. 0 LOOP
+            part := parent || '_p' || number;
+            EXIT WHEN to_regclass(part) IS NOT NULL;
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', part, parent);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                           parent, part, number * 1048576, (number + 1) * 1048576);
+            PERFORM traceai_protect(part::regclass);
+        END LOOP;
+    END LOOP;
 END
 $$
 """
@@ -51,75 +94,50 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_app_user")),
     )
     op.create_table(
-        "journal",
-        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("schema", sa.String(), nullable=False),
-        sa.Column("entry", sa.LargeBinary(), nullable=False),
-        sa.Column("leaf_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint('"index" >= 0', name=op.f("ck_journal_index")),
-        sa.CheckConstraint("octet_length(leaf_hash) = 32", name=op.f("ck_journal_leaf_hash")),
-        sa.PrimaryKeyConstraint("index", name=op.f("pk_journal")),
-    )
-    op.create_index(op.f("ix_journal_schema"), "journal", ["schema"], unique=False)
-    op.create_table(
-        "ledger_head",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        "checkpoint",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("root", sa.LargeBinary(), nullable=False),
-        sa.Column("frontier", sa.LargeBinary(), nullable=False),
-        sa.CheckConstraint("id = 1", name=op.f("ck_ledger_head_only_one")),
-        sa.CheckConstraint("octet_length(root) = 32", name=op.f("ck_ledger_head_root")),
-        sa.CheckConstraint("size >= 0", name=op.f("ck_ledger_head_size")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_head")),
-    )
-    op.create_table(
-        "station",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("last_seq", sa.BigInteger(), nullable=False),
-        sa.Column("audit_pass_probability", sa.Float(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "audit_pass_probability > 0 AND audit_pass_probability <= 1", name=op.f("ck_station_audit_pass_probability")
-        ),
-        sa.CheckConstraint("last_seq >= 0", name=op.f("ck_station_last_seq")),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_station")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_checkpoint")),
     )
-    op.create_table(
-        "api_token",
-        sa.Column("sha256", sa.LargeBinary(), nullable=False),
-        sa.Column("user_name", sa.String(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["user_name"], ["app_user.name"], name=op.f("fk_api_token_user_name")),
-        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_api_token")),
-    )
-    op.create_index(op.f("ix_api_token_user_name"), "api_token", ["user_name"], unique=False)
+    op.create_index("ix_checkpoint_size", "checkpoint", ["size", "created_at"], unique=False)
     op.create_table(
         "dataset_snapshot",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("listing", sa.LargeBinary(), nullable=False),
         sa.Column("images", sa.BigInteger(), nullable=False),
-        sa.Column("counts", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
         sa.Column("made_by", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_dataset_snapshot_journal_index")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_snapshot")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_dataset_snapshot_journal_index")),
         sa.UniqueConstraint("name", "digest", name=op.f("uq_dataset_snapshot_name_digest")),
     )
     op.create_table(
+        "heat_map",
+        sa.Column("journal_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("grid", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("journal_index", name=op.f("pk_heat_map")),
+        postgresql_partition_by="RANGE (journal_index)",
+    )
+    op.create_table(
         "inspection",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("station", sa.String(), nullable=False),
         sa.Column("station_seq", sa.BigInteger(), nullable=False),
         sa.Column("trigger", sa.BigInteger(), nullable=True),
-        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("product", sa.String(), nullable=True),
         sa.Column("serial", sa.String(), nullable=True),
         sa.Column("lot", sa.String(), nullable=True),
@@ -134,11 +152,11 @@ def upgrade() -> None:
         sa.Column("model_name", sa.String(), nullable=False),
         sa.Column("model_version", sa.Integer(), nullable=False),
         sa.Column("model_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("logits", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
-        sa.Column("scores", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
-        sa.Column("defect_score", sa.Float(), nullable=True),
-        sa.Column("pass_below", sa.Float(), nullable=True),
-        sa.Column("reject_at", sa.Float(), nullable=True),
+        sa.Column("logits", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("scores", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("defect_score", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("pass_below", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("reject_at", sa.Numeric(asdecimal=False), nullable=True),
         sa.Column("verdict", sa.String(), nullable=True),
         sa.Column("predicted", sa.String(), nullable=True),
         sa.Column("explanation_method", sa.String(), nullable=True),
@@ -147,17 +165,17 @@ def upgrade() -> None:
         sa.Column("explanation_height", sa.Integer(), nullable=True),
         sa.Column("explanation_width", sa.Integer(), nullable=True),
         sa.Column("explanation_sha256", sa.LargeBinary(), nullable=True),
-        sa.Column("explanation_min", sa.Float(), nullable=True),
-        sa.Column("explanation_max", sa.Float(), nullable=True),
-        sa.Column("explanation_sum", sa.Float(), nullable=True),
-        sa.Column("explanation_positive_fraction", sa.Float(), nullable=True),
+        sa.Column("explanation_min", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("explanation_max", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("explanation_sum", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("explanation_positive_fraction", sa.Numeric(asdecimal=False), nullable=True),
         sa.Column("explanation_peak_row", sa.Integer(), nullable=True),
         sa.Column("explanation_peak_column", sa.Integer(), nullable=True),
-        sa.Column("explanation_bias", sa.Float(), nullable=True),
-        sa.Column("explanation_residual", sa.Float(), nullable=True),
+        sa.Column("explanation_bias", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("explanation_residual", sa.Numeric(asdecimal=False), nullable=True),
         sa.Column("explanation_degenerate", sa.Boolean(), nullable=True),
         sa.Column("audit_stratum", sa.String(), nullable=True),
-        sa.Column("audit_probability", sa.Float(), nullable=True),
+        sa.Column("audit_probability", sa.Numeric(asdecimal=False), nullable=True),
         sa.Column("audit_drawn", sa.Boolean(), nullable=True),
         sa.Column("runtime", sa.LargeBinary(), nullable=True),
         sa.Column("latency_us", sa.BigInteger(), nullable=True),
@@ -173,23 +191,78 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("defect_score >= 0 AND defect_score <= 1", name=op.f("ck_inspection_defect_score")),
         sa.CheckConstraint("station_seq >= 1", name=op.f("ck_inspection_station_seq")),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_inspection_journal_index")),
-        sa.ForeignKeyConstraint(["station"], ["station.name"], name=op.f("fk_inspection_station")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_inspection")),
-        sa.UniqueConstraint("journal_index", name=op.f("uq_inspection_journal_index")),
-        sa.UniqueConstraint("station", "station_seq", name=op.f("uq_inspection_station_station_seq")),
+        sa.PrimaryKeyConstraint("journal_index", name=op.f("pk_inspection")),
+        postgresql_partition_by="RANGE (journal_index)",
     )
+    op.create_index("ix_inspection_id", "inspection", ["id"], unique=False)
     op.create_index("ix_inspection_image_sha256", "inspection", ["image_sha256"], unique=False)
     op.create_index("ix_inspection_lot", "inspection", ["lot", "journal_index"], unique=False)
     op.create_index("ix_inspection_model", "inspection", ["model_name", "model_version", "journal_index"], unique=False)
     op.create_index("ix_inspection_occurred_at", "inspection", ["occurred_at"], unique=False)
     op.create_index("ix_inspection_serial", "inspection", ["serial", "journal_index"], unique=False)
+    op.create_index("ix_inspection_station", "inspection", ["station", "station_seq"], unique=False)
     op.create_index("ix_inspection_verdict", "inspection", ["verdict", "journal_index"], unique=False)
+    op.create_table(
+        "journal",
+        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("entry", sa.LargeBinary(), nullable=False),
+        sa.Column("leaf_hash", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint('"index" >= 0', name=op.f("ck_journal_index")),
+        sa.CheckConstraint("octet_length(leaf_hash) = 32", name=op.f("ck_journal_leaf_hash")),
+        sa.PrimaryKeyConstraint("index", name=op.f("pk_journal")),
+        postgresql_partition_by='RANGE ("index")',
+    )
+    op.create_table(
+        "ledger_head",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("frontier", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_ledger_head_only_one")),
+        sa.CheckConstraint("octet_length(root) = 32", name=op.f("ck_ledger_head_root")),
+        sa.CheckConstraint("size >= 0", name=op.f("ck_ledger_head_size")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_head")),
+    )
+    op.create_table(
+        "ledger_key",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("replaces", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_key")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_ledger_key_journal_index")),
+    )
+    op.create_table(
+        "ledger_opened",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("previous_origin", sa.String(), nullable=True),
+        sa.Column("previous_size", sa.BigInteger(), nullable=True),
+        sa.Column("previous_root", sa.LargeBinary(), nullable=True),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_opened")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_ledger_opened_journal_index")),
+        sa.UniqueConstraint("origin", name=op.f("uq_ledger_opened_origin")),
+    )
     op.create_table(
         "model_event",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("model_name", sa.String(), nullable=False),
         sa.Column("model_version", sa.Integer(), nullable=False),
         sa.Column("model_digest", sa.LargeBinary(), nullable=False),
@@ -197,7 +270,6 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.CheckConstraint("action IN ('approve', 'activate', 'retire')", name=op.f("ck_model_event_action")),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_model_event_journal_index")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_event")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_model_event_journal_index")),
     )
@@ -207,6 +279,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("model_name", sa.String(), nullable=False),
         sa.Column("model_version", sa.Integer(), nullable=False),
         sa.Column("model_digest", sa.LargeBinary(), nullable=False),
@@ -214,7 +288,6 @@ def upgrade() -> None:
         sa.Column("expected", sa.LargeBinary(), nullable=False),
         sa.Column("found", sa.LargeBinary(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_model_refused_journal_index")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_refused")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_model_refused_journal_index")),
     )
@@ -223,6 +296,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
@@ -230,16 +305,15 @@ def upgrade() -> None:
         sa.Column("architecture", sa.String(), nullable=False),
         sa.Column("parameters", sa.BigInteger(), nullable=False),
         sa.Column("layer", sa.String(), nullable=False),
-        sa.Column("classes", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("pass_below", sa.Float(), nullable=True),
-        sa.Column("reject_at", sa.Float(), nullable=True),
+        sa.Column("classes", sa.JSON(), nullable=False),
+        sa.Column("pass_below", sa.Numeric(asdecimal=False), nullable=True),
+        sa.Column("reject_at", sa.Numeric(asdecimal=False), nullable=True),
         sa.Column("snapshot_name", sa.String(), nullable=True),
         sa.Column("snapshot_digest", sa.LargeBinary(), nullable=True),
-        sa.Column("training", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("evaluation", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("training", sa.JSON(), nullable=False),
+        sa.Column("evaluation", sa.JSON(), nullable=False),
         sa.Column("made_by", sa.String(), nullable=False),
         sa.CheckConstraint("version >= 1", name=op.f("ck_model_version_version")),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_model_version_journal_index")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_version")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_model_version_journal_index")),
         sa.UniqueConstraint("name", "version", name=op.f("uq_model_version_name_version")),
@@ -250,27 +324,98 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("sha256", sa.LargeBinary(), nullable=False),
-        sa.Column("scope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("scope", sa.JSON(), nullable=False),
         sa.Column("issued_by", sa.String(), nullable=False),
         sa.CheckConstraint("kind IN ('audit', 'decision')", name=op.f("ck_report_issued_kind")),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_report_issued_journal_index")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_report_issued")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_report_issued_journal_index")),
     )
     op.create_index(op.f("ix_report_issued_sha256"), "report_issued", ["sha256"], unique=False)
     op.create_table(
-        "runtime",
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        "review",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("environment", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_runtime_journal_index")),
-        sa.PrimaryKeyConstraint("digest", name=op.f("pk_runtime")),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("inspection_id", sa.Uuid(), nullable=False),
+        sa.Column("inspection_leaf", sa.LargeBinary(), nullable=False),
+        sa.Column("truth", sa.String(), nullable=False),
+        sa.Column("defect_type", sa.String(), nullable=True),
+        sa.Column("reviewer", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.CheckConstraint("source IN ('human', 'simulated')", name=op.f("ck_review_source")),
+        sa.CheckConstraint("truth = 'defective' OR defect_type IS NULL", name=op.f("ck_review_defect_type")),
+        sa.CheckConstraint("truth IN ('good', 'defective')", name=op.f("ck_review_truth")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_review_journal_index")),
+    )
+    op.create_index(op.f("ix_review_inspection_id"), "review", ["inspection_id"], unique=False)
+    op.create_table(
+        "runtime",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("environment", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_runtime")),
+        sa.UniqueConstraint("digest", name=op.f("uq_runtime_digest")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_runtime_journal_index")),
     )
+    op.create_table(
+        "station",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("last_seq", sa.BigInteger(), nullable=False),
+        sa.Column("audit_pass_probability", sa.Float(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "audit_pass_probability > 0 AND audit_pass_probability <= 1", name=op.f("ck_station_audit_pass_probability")
+        ),
+        sa.CheckConstraint("last_seq >= 0", name=op.f("ck_station_last_seq")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_station")),
+    )
+    op.create_table(
+        "tree_node",
+        sa.Column("level", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.CheckConstraint('"index" >= 0', name=op.f("ck_tree_node_index")),
+        sa.CheckConstraint("level BETWEEN 1 AND 7", name=op.f("ck_tree_node_level")),
+        sa.CheckConstraint("octet_length(hash) = 32", name=op.f("ck_tree_node_hash")),
+        sa.PrimaryKeyConstraint("level", "index", name=op.f("pk_tree_node")),
+    )
+    op.create_table(
+        "witness_policy",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("threshold", sa.BigInteger(), nullable=False),
+        sa.Column("witnesses", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_witness_policy")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_witness_policy_journal_index")),
+    )
+    op.create_table(
+        "api_token",
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("user_name", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["user_name"], ["app_user.name"], name=op.f("fk_api_token_user_name")),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_api_token")),
+    )
+    op.create_index(op.f("ix_api_token_user_name"), "api_token", ["user_name"], unique=False)
     op.create_table(
         "dataset_image",
         sa.Column("snapshot_id", sa.Uuid(), nullable=False),
@@ -293,57 +438,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("snapshot_id", "path", name=op.f("pk_dataset_image")),
     )
     op.create_index(op.f("ix_dataset_image_sha256"), "dataset_image", ["sha256"], unique=False)
-    op.create_table(
-        "heat_map",
-        sa.Column("inspection_id", sa.Uuid(), nullable=False),
-        sa.Column("grid", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["inspection_id"], ["inspection.id"], name=op.f("fk_heat_map_inspection_id")),
-        sa.PrimaryKeyConstraint("inspection_id", name=op.f("pk_heat_map")),
-    )
-    op.create_table(
-        "review",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("journal_index", sa.BigInteger(), nullable=False),
-        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("inspection_id", sa.Uuid(), nullable=False),
-        sa.Column("inspection_leaf", sa.LargeBinary(), nullable=False),
-        sa.Column("truth", sa.String(), nullable=False),
-        sa.Column("defect_type", sa.String(), nullable=True),
-        sa.Column("reviewer", sa.String(), nullable=False),
-        sa.Column("source", sa.String(), nullable=False),
-        sa.Column("note", sa.String(), nullable=False),
-        sa.CheckConstraint("source IN ('human', 'simulated')", name=op.f("ck_review_source")),
-        sa.CheckConstraint("truth = 'defective' OR defect_type IS NULL", name=op.f("ck_review_defect_type")),
-        sa.CheckConstraint("truth IN ('good', 'defective')", name=op.f("ck_review_truth")),
-        sa.ForeignKeyConstraint(["inspection_id"], ["inspection.id"], name=op.f("fk_review_inspection_id")),
-        sa.ForeignKeyConstraint(["journal_index"], ["journal.index"], name=op.f("fk_review_journal_index")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
-        sa.UniqueConstraint("journal_index", name=op.f("uq_review_journal_index")),
-    )
-    op.create_index(op.f("ix_review_inspection_id"), "review", ["inspection_id"], unique=False)
     op.execute("INSERT INTO ledger_head (id, size, root, frontier) VALUES (1, 0, sha256(''), '')")
     op.execute(REFUSE_CHANGE)
+    op.execute(PROTECT)
+    op.execute(EXTEND)
+    op.execute("REVOKE EXECUTE ON FUNCTION traceai_protect(regclass), traceai_extend(bigint) FROM PUBLIC")
     for table in APPEND_ONLY:
-        op.execute(
-            f"CREATE TRIGGER append_only_rows BEFORE UPDATE OR DELETE ON {table}"
-            " FOR EACH ROW EXECUTE FUNCTION traceai_refuse_change()"
-        )
-        op.execute(
-            f"CREATE TRIGGER append_only_table BEFORE TRUNCATE ON {table}"
-            " FOR EACH STATEMENT EXECUTE FUNCTION traceai_refuse_change()"
-        )
-        # ALWAYS: replication sessions, in which ordinary triggers do not fire, change nothing either.
-        op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only_rows")
-        op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only_table")
+        op.execute(f"SELECT traceai_protect('{table}')")
+    op.execute("SELECT traceai_extend(0)")
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_review_inspection_id"), table_name="review")
-    op.drop_table("review")
-    op.drop_table("heat_map")
     op.drop_index(op.f("ix_dataset_image_sha256"), table_name="dataset_image")
     op.drop_table("dataset_image")
+    op.drop_index(op.f("ix_api_token_user_name"), table_name="api_token")
+    op.drop_table("api_token")
+    op.drop_table("witness_policy")
+    op.drop_table("tree_node")
+    op.drop_table("station")
     op.drop_table("runtime")
+    op.drop_index(op.f("ix_review_inspection_id"), table_name="review")
+    op.drop_table("review")
     op.drop_index(op.f("ix_report_issued_sha256"), table_name="report_issued")
     op.drop_table("report_issued")
     op.drop_index(op.f("ix_model_version_digest"), table_name="model_version")
@@ -351,21 +466,26 @@ def downgrade() -> None:
     op.drop_table("model_refused")
     op.drop_index(op.f("ix_model_event_model_name"), table_name="model_event")
     op.drop_table("model_event")
+    op.drop_table("ledger_opened")
+    op.drop_table("ledger_key")
+    op.drop_table("ledger_head")
+    op.drop_table("journal")
     op.drop_index("ix_inspection_verdict", table_name="inspection")
+    op.drop_index("ix_inspection_station", table_name="inspection")
     op.drop_index("ix_inspection_serial", table_name="inspection")
     op.drop_index("ix_inspection_occurred_at", table_name="inspection")
     op.drop_index("ix_inspection_model", table_name="inspection")
     op.drop_index("ix_inspection_lot", table_name="inspection")
     op.drop_index("ix_inspection_image_sha256", table_name="inspection")
+    op.drop_index("ix_inspection_id", table_name="inspection")
     op.drop_table("inspection")
+    op.drop_table("heat_map")
     op.drop_table("dataset_snapshot")
-    op.drop_index(op.f("ix_api_token_user_name"), table_name="api_token")
-    op.drop_table("api_token")
-    op.drop_table("station")
-    op.drop_table("ledger_head")
-    op.drop_index(op.f("ix_journal_schema"), table_name="journal")
-    op.drop_table("journal")
+    op.drop_index("ix_checkpoint_size", table_name="checkpoint")
+    op.drop_table("checkpoint")
     op.drop_table("app_user")
     op.drop_index(op.f("ix_access_log_at"), table_name="access_log")
     op.drop_table("access_log")
+    op.execute("DROP FUNCTION traceai_extend(bigint)")
+    op.execute("DROP FUNCTION traceai_protect(regclass)")
     op.execute("DROP FUNCTION traceai_refuse_change()")
