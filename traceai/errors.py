@@ -277,6 +277,24 @@ class LedgerForkedError(VerificationError):
     code = "ledger-forked"
 
 
+class CheckpointNotFoundError(NotFoundError):
+    """The ledger was not signed yet."""
+
+    code = "checkpoint-not-found"
+
+
+class TileNotFoundError(NotFoundError):
+    """No checkpoint was served whose tree has this tile."""
+
+    code = "tile-not-found"
+
+
+class PrunedError(NotFoundError):
+    """The tile ends before the first entry that this service still publishes."""
+
+    code = "tile-pruned"
+
+
 class DecisionNotFoundError(NotFoundError):
     code = "decision-not-found"
 

@@ -1,16 +1,14 @@
 """The service: one application over one `Trace`."""
 
-from typing import Any
-
 from fastapi import APIRouter, FastAPI
 from sqlalchemy import text
 
 from traceai import __version__
 from traceai.sdk import Trace
 from traceai_api import problems
+from traceai_api.answers import DATABASE, answers, describe
 from traceai_api.dependencies import TraceDep
-from traceai_api.problems import Problem
-from traceai_api.routes import evidence, inspections, models
+from traceai_api.routes import evidence, inspections, ledger, models
 from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
@@ -19,13 +17,12 @@ What the network saw, which version decided, why, and who approved it. Every cal
 with a stable `code`. Lists are read page by page: pass `next` as `after`.
 """
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}} for status in (400, 401, 403, 404)
-}
 
+def create_app(trace: Trace, *, minimum_index: int = 0) -> FastAPI:
+    """The application. It reads and records through `trace`, which the caller opens and closes.
 
-def create_app(trace: Trace) -> FastAPI:
-    """The application. It reads and records through `trace`, which the caller opens and closes."""
+    minimum_index: tiles and entry bundles that end at or before this entry are not published (tlog-tiles, "Pruning").
+    """
     app = FastAPI(
         title="traceai",
         version=__version__,
@@ -35,10 +32,11 @@ def create_app(trace: Trace) -> FastAPI:
         openapi_url="/v1/openapi.json",
     )
     app.state.trace = trace
+    app.state.minimum_index = minimum_index
     problems.install(app)
     app.add_middleware(GuardBodies, trace=trace)
-    v1 = APIRouter(prefix="/v1", responses=PROBLEMS)
-    for router in (inspections.router, models.router, evidence.router):
+    v1 = APIRouter(prefix="/v1")
+    for router in (inspections.router, models.router, evidence.router, ledger.router):
         v1.include_router(router)
     app.include_router(v1)
 
@@ -46,10 +44,16 @@ def create_app(trace: Trace) -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], summary="The process can do its work: the database answers")
+    @app.get(
+        "/readyz",
+        tags=["operations"],
+        summary="The process can do its work: the database answers",
+        responses=answers(*DATABASE),
+    )
     def readyz(trace: TraceDep) -> dict[str, str]:
         with trace.database.session() as session:
             session.execute(text("SELECT 1"))
         return {"status": "ready"}
 
+    describe(app)
     return app

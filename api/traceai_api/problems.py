@@ -16,6 +16,7 @@ from traceai.errors import (
     ImageTooLargeError,
     InputError,
     NotFoundError,
+    PrunedError,
     TraceaiError,
     UnavailableError,
     VerificationError,
@@ -25,6 +26,7 @@ from traceai.errors import (
 STATUS: tuple[tuple[type[TraceaiError], HTTPStatus], ...] = (
     (AuthenticationError, HTTPStatus.UNAUTHORIZED),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
+    (PrunedError, HTTPStatus.GONE),
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
     (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -33,6 +35,9 @@ STATUS: tuple[tuple[type[TraceaiError], HTTPStatus], ...] = (
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (VerificationError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
+
+# An error that is none of ours, and whatever else goes wrong within the service itself.
+UNEXPECTED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal")
 
 
 class Problem(BaseModel):
@@ -46,8 +51,8 @@ class Problem(BaseModel):
     inspection_id: str | None = None
 
 
-def status_of(error: TraceaiError) -> HTTPStatus:
-    return next((status for family, status in STATUS if isinstance(error, family)), HTTPStatus.INTERNAL_SERVER_ERROR)
+def status_of(kind: type[TraceaiError]) -> HTTPStatus:
+    return next((status for family, status in STATUS if issubclass(kind, family)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def problem(status: HTTPStatus, code: str, detail: str, inspection_id: str | None = None) -> JSONResponse:
@@ -60,22 +65,23 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TraceaiError)
     def _ours(_: Request, error: TraceaiError) -> JSONResponse:
         recorded = error.details.get("inspection_id")
-        return problem(status_of(error), error.code, error.message, str(recorded) if recorded else None)
+        return problem(status_of(type(error)), error.code, error.message, str(recorded) if recorded else None)
 
     @app.exception_handler(RequestValidationError)
     def _malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
-        return problem(HTTPStatus.BAD_REQUEST, "bad-input", f"{where or 'The request'}: {first['msg']}.")
+        return problem(HTTPStatus.BAD_REQUEST, InputError.code, f"{where or 'The request'}: {first['msg']}.")
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
-        return problem(status, status.phrase.lower().replace(" ", "-"), f"{error.detail}.")
+        # The framework's own, for a form that it cannot take apart: malformed like any other request.
+        malformed = status is HTTPStatus.BAD_REQUEST
+        code = InputError.code if malformed else status.phrase.lower().replace(" ", "-")
+        return problem(status, code, f"{error.detail.removesuffix('.')}.")
 
     @app.exception_handler(Exception)
     def _unexpected(_: Request, error: Exception) -> JSONResponse:
         # The text of an unexpected exception may hold anything; it goes to the log and not to the caller.
-        return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "Something unexpected happened; the server's log has it."
-        )
+        return problem(*UNEXPECTED, "Something unexpected happened; the server's log has it.")

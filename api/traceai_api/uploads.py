@@ -10,13 +10,16 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from traceai import access
-from traceai.errors import TraceaiError
+from traceai.errors import ImageTooLargeError, TraceaiError
 from traceai.images.containers import DEFAULT_LIMITS
 from traceai.sdk import Trace
 from traceai_api.problems import problem, status_of
 
 # The other fields of the form, and the form itself.
 SLACK = 64 * 1024
+UNMEASURED, TOO_LARGE = HTTPStatus.LENGTH_REQUIRED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+# What a body is refused with that the guard would let nobody send.
+REFUSALS: dict[HTTPStatus, str] = {UNMEASURED: "length-required", TOO_LARGE: ImageTooLargeError.code}
 
 
 class GuardBodies:
@@ -30,13 +33,11 @@ class GuardBodies:
             headers = Headers(scope=scope)
             length = headers.get("content-length", "")
             if not length.isdigit():
-                refusal = problem(
-                    HTTPStatus.LENGTH_REQUIRED, "length-required", "Say how long the body is: send Content-Length."
-                )
+                refusal = problem(UNMEASURED, REFUSALS[UNMEASURED], "Say how long the body is: send Content-Length.")
             elif int(length) > DEFAULT_LIMITS.max_bytes + SLACK:
                 refusal = problem(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    "image-too-large",
+                    TOO_LARGE,
+                    REFUSALS[TOO_LARGE],
                     f"The body has {length} bytes and at most {DEFAULT_LIMITS.max_bytes} are accepted; send a smaller image.",
                 )
             else:
@@ -45,7 +46,7 @@ class GuardBodies:
                 if error is None or int(length) <= SLACK:
                     await self.app(scope, receive, send)
                     return
-                refusal = problem(status_of(error), error.code, error.message)
+                refusal = problem(status_of(type(error)), error.code, error.message)
             await refusal(scope, receive, send)
             return
         await self.app(scope, receive, send)

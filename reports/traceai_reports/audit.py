@@ -6,15 +6,20 @@ from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
 
 from traceai.stats import Proportion, Rates, describe
 from traceai_reports.blocks import LABEL_WIDTH, Fact, bullets, callout, facts, grid, prose, text
-from traceai_reports.content import AuditReport, Scope
+from traceai_reports.content import AuditReport, Scope, Signature
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, render, section, write
 from traceai_reports.figures import OutcomeChart, RateChart, Tiles
 from traceai_reports.gallery import Gallery
 from traceai_reports.listing import decision_table, failed_table
-from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved
+from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved, not_quoted
 from traceai_reports.typography import ALERT_PANEL, NOTE, NUMBER, SUBTITLE, TITLE, VALUE, markup
 
 _KIND = "Inspection audit report"
+_SOURCES = (
+    "The listed decisions, failed inspections, verified errors and model versions are quoted from the ledger's entries. "
+    "Counts, rates and charts are computed from the tables, which verification compares with the entries; where they "
+    "differ, believe the entries."
+)
 
 
 def audit_report(content: AuditReport, out: Path) -> str:
@@ -37,6 +42,7 @@ def audit_report(content: AuditReport, out: Path) -> str:
             *_decisions(content),
             *section("Ledger"),
             *ledger(content.ledger, _span(content)),
+            prose(_SOURCES, style=NOTE),
             *_limits(content),
         ]
 
@@ -77,7 +83,12 @@ def _opening(content: AuditReport) -> list[Flowable]:
                 alert=True,
             )
         )
-    story += [not_approved(model, "while it was in use") for model in content.models if model.approved is None]
+    story += not_quoted(content.unreadable)
+    story += [
+        not_approved(model, "while it was in use")
+        for model in content.models
+        if not isinstance(model.approved, Signature)
+    ]
     scope = content.scope
     everything = "all"
     story += [

@@ -31,6 +31,16 @@ class Issue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """Stands where ledger entry `ledger_index` should be quoted. It is gone, was altered, or is not what it should be.
+
+    What the tables say in its place is not printed: nothing proves it.
+    """
+
+    ledger_index: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
     product: str | None = None
     serial: str | None = None
@@ -93,12 +103,16 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The images a model was trained on; `counts` are (what, how many), such as ("train, good", 412)."""
+    """The images a model was trained on; `counts` are (what, how many), such as ("train, good", 412).
+
+    Name and digest are the model's own record of it; `unread` stands for the entry that says what the images were.
+    """
 
     name: str
     digest: str
-    images: int
+    images: int | None = None
     counts: tuple[tuple[str, int], ...] = ()
+    unread: Unreadable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +132,12 @@ class ModelVersion:
         evaluation: Facts from its evaluation, (what, value), in the order to print.
         training: Facts from its training, likewise.
         approved, activated, retired: The steps on record when the decision was made, or in force in the period.
+        unread: Stands for the entry of its registration; then everything that it says is missing.
     """
 
     name: str
     version: int
-    digest: str
+    digest: str | None
     weights_digest: str | None = None
     architecture: str = ""
     parameters: int | None = None
@@ -130,12 +145,13 @@ class ModelVersion:
     operating_point: OperatingPoint | None = None
     snapshot: Snapshot | None = None
     trained: Signature | None = None
-    approved: Signature | None = None
-    activated: Signature | None = None
-    retired: Signature | None = None
+    approved: Signature | Unreadable | None = None
+    activated: Signature | Unreadable | None = None
+    retired: Signature | Unreadable | None = None
     training: tuple[tuple[str, str], ...] = ()
     evaluation: tuple[tuple[str, str], ...] = ()
     decisions: int | None = None
+    unread: Unreadable | None = None
 
     @property
     def label(self) -> str:
@@ -204,7 +220,8 @@ class DecisionReport:
 
     Attributes:
         defect_score: `None` for a model without a good class, which cannot pass a part.
-        runtime: Digest of the recorded environment; `environment` are facts from it, (what, value).
+        runtime: Digest of the recorded environment; `environment` are facts from it, (what, value), or stand for its entry.
+        unreadable: Ledger indices of entries that the report should quote and cannot.
     """
 
     issue: Issue
@@ -228,10 +245,11 @@ class DecisionReport:
     scores: tuple[ClassScore, ...] = ()
     explanation: Explanation | None = None
     audit: AuditDraw | None = None
-    reviews: tuple[Review, ...] = ()
+    reviews: tuple[Review | Unreadable, ...] = ()
     runtime: str | None = None
-    environment: tuple[tuple[str, str], ...] = ()
+    environment: tuple[tuple[str, str], ...] | Unreadable = ()
     latency_us: int | None = None
+    unreadable: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.verdict is None) == (self.failure is None):
@@ -267,7 +285,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionRow:
-    """One line in the table of decisions. `truth` is what the last review found."""
+    """One line in the table of decisions. `truth` is what the last review found, `unread` stands for its entry."""
 
     id: str
     ledger_index: int
@@ -284,6 +302,7 @@ class DecisionRow:
     defect_type: str | None = None
     simulated: bool = False
     drawn: bool = False
+    unread: Unreadable | None = None
 
     @property
     def error(self) -> Literal["false negative", "false positive"] | None:
@@ -330,6 +349,7 @@ class AuditReport:
         reviewed, simulated: Parts with a review, and how many of those reviews no person made.
         errors: Verified errors to show, however ordered; `errors_total` when there are more than are shown.
         first_index, last_index: Ledger indices of the first and the last inspection in scope.
+        unreadable: Ledger indices of entries that the report should quote and cannot.
     """
 
     issue: Issue
@@ -340,15 +360,16 @@ class AuditReport:
     ledger: Ledger
     periods: tuple[Counts, ...] = ()
     period_name: str = "day"
-    decisions: tuple[DecisionRow, ...] = ()
+    decisions: tuple[DecisionRow | Unreadable, ...] = ()
     models: tuple[ModelVersion, ...] = ()
     errors: tuple[VerifiedError, ...] = ()
     errors_total: int | None = None
-    failed: tuple[FailedInspection, ...] = ()
+    failed: tuple[FailedInspection | Unreadable, ...] = ()
     reviewed: int = 0
     simulated: int = 0
     first_index: int | None = None
     last_index: int | None = None
+    unreadable: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         rates = (self.rates.passed.decisions, self.rates.rejected.decisions, self.rates.undecided.decisions)

@@ -7,11 +7,11 @@ from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
 
 from traceai.clock import timestamp
 from traceai_reports.blocks import Fact, bullets, callout, digest, facts, grid, layout, or_missing, prose, text
-from traceai_reports.content import DecisionReport, Explanation, OperatingPoint, Review
+from traceai_reports.content import DecisionReport, Explanation, OperatingPoint, Review, Signature, Unreadable
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, render, section, write
 from traceai_reports.figures import Banner, ScoreLine
 from traceai_reports.pictures import Picture, Plate
-from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved
+from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved, not_quoted, unread
 from traceai_reports.typography import CAPTION, NOTE, NUMBER, SMALL, SUBTITLE, TITLE, VALUE, markup
 
 _KIND = "Inspection decision"
@@ -107,10 +107,11 @@ def _warnings(content: DecisionReport) -> list[Flowable]:
                 alert=True,
             )
         )
-    if content.model.approved is None:
+    story += not_quoted(content.unreadable)
+    if not isinstance(content.model.approved, Signature):
         story.append(not_approved(content.model, "when this decision was made"))
-    if content.reviews:
-        story.append(_finding(content, content.reviews[-1]))
+    if content.reviews and isinstance(last := content.reviews[-1], Review):
+        story.append(_finding(content, last))
     if content.explanation is not None and content.explanation.degenerate:
         story.append(
             callout(
@@ -272,8 +273,11 @@ def _truth(content: DecisionReport) -> list[Flowable]:
     if not content.reviews:
         story.append(prose("No review of this part is on record. Whether the verdict was right is not known."))
         return story
-    rows = []
+    rows: list[list[Flowable | str]] = []
     for review in content.reviews:
+        if isinstance(review, Unreadable):
+            rows.append([unread(review), "", "", "", ""])
+            continue
         found = f"{review.truth}, {review.defect_type}" if review.defect_type else review.truth
         source = "<b>SIMULATED</b>" if review.simulated else "person"
         rows.append(
@@ -286,7 +290,8 @@ def _truth(content: DecisionReport) -> list[Flowable]:
             ]
         )
     widths = (104.0, 96.0, 84.0, 62.0, CONTENT_WIDTH - 346)
-    story.append(grid(("Reviewed", "Truth", "Reviewer", "Made by", "Note"), rows, widths))
+    spans = [("SPAN", (0, k), (-1, k)) for k, r in enumerate(content.reviews, start=1) if isinstance(r, Unreadable)]
+    story.append(grid(("Reviewed", "Truth", "Reviewer", "Made by", "Note"), rows, widths, *spans))
     if len(content.reviews) > 1:
         story.append(prose("Reviews are appended and never edited; the last one speaks for the part.", style=NOTE))
     return story
@@ -296,7 +301,10 @@ def _environment(content: DecisionReport) -> list[Flowable]:
     if content.runtime is None:
         return []
     rows: list[Fact] = [("Runtime digest", digest(content.runtime))]
-    rows += [(markup(name), value) for name, value in content.environment]
+    if isinstance(content.environment, Unreadable):
+        rows.append(("Environment", unread(content.environment)))
+    else:
+        rows += [(markup(name), value) for name, value in content.environment]
     return [KeepTogether([Heading("Runtime environment"), facts(rows)])]
 
 

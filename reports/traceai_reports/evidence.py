@@ -1,9 +1,9 @@
 """From the ledger to a report's content: what is on record, read once, in one transaction.
 
-A report quotes the journal's bytes wherever it can, because those are what can be proved; the tables only find them.
+A report quotes the journal's bytes wherever it can, because those are what can be proved; the tables only find them
+(`quotes`). Counts, rates and periods are of the tables, which the verification in the report compares with the journal.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Table, case, func, select
@@ -12,25 +12,26 @@ from sqlmodel import Session
 from traceai import __version__
 from traceai.clock import now, parse_timestamp, uuid7
 from traceai.db import tables
-from traceai.errors import BlobMissingError, BlobTamperedError, TraceaiError
+from traceai.errors import BlobMissingError, BlobTamperedError, RecordError, TraceaiError
 from traceai.images.blobs import BlobStore
 from traceai.inspection import history
-from traceai.inspection.history import Dossier, Filter
+from traceai.inspection.history import Filter
 from traceai.inspection.picture import overlay_png
 from traceai.ledger import records, verification
+from traceai.ledger.facts import Outcome
 from traceai.ledger.log import append
-from traceai.ledger.verification import Outcome
 from traceai.models.scores import GOOD
 from traceai.review import rates as review_rates
-from traceai.review.verdicts import latest
 from traceai.sdk import Trace
 from traceai_reports import content, lineage
+from traceai_reports.quotes import Quotes
+from traceai_reports.rows import VerifiedError, rows
 
 _inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_runtime: Table = tables.Runtime.__table__  # type: ignore[attr-defined]
+_heat_map: Table = tables.HeatMap.__table__  # type: ignore[attr-defined]
 _c = _inspection.c
 
-# More rows than this make a paper that nobody reads; the report says how many it leaves out.
-LISTED_DECISIONS = 1000
 SHOWN_ERRORS = 12
 
 
@@ -49,17 +50,24 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
 
     Raises:
         DecisionNotFoundError: there is none.
+        RecordError: its entry is gone or unreadable, or is another decision's; there is nothing to report.
     """
     with trace.database.moment() as session:
         found = history.dossier(session, history.find(session, reference))
+        record, index = found.entry.record, found.row.journal_index
+        if not isinstance(record, records.Inspection | records.InspectionFailed) or record.id != str(found.row.id):
+            raise RecordError(
+                f"Journal entry {index} is not that of decision {found.row.id}; run `traceai ledger verify`."
+            )
+        quotes = Quotes(session)
+        model = lineage.at_decision(session, quotes, record.model, index)
+        reviews = quotes.reviews([record.id]).get(record.id, ())
+        environment = _environment(session, quotes, record)
         outcome = verification.verify_within(session.connection())
-    record = found.entry.record
-    if not isinstance(record, records.Inspection | records.InspectionFailed):
-        raise TypeError(f"journal entry {found.row.journal_index} is no inspection")
     common: dict[str, Any] = {
         "issue": about,
         "id": record.id,
-        "ledger_index": found.row.journal_index,
+        "ledger_index": index,
         "leaf_hash": found.leaf_hash.hex(),
         "recorded_at": parse_timestamp(found.entry.recorded_at),
         "occurred_at": parse_timestamp(record.occurred_at),
@@ -68,9 +76,10 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
         "trigger": record.trigger,
         "part": content.Part(**record.part.model_dump()),
         "image": _image(trace.blobs, record.image),
-        "model": lineage.at_decision(found),
+        "model": model,
         "ledger": _ledger(outcome),
-        "reviews": tuple(_review(review) for review in found.reviews),
+        "reviews": tuple(_review(at, review) for at, review in reviews),
+        "unreadable": quotes.unreadable,
     }
     if isinstance(record, records.InspectionFailed):
         return content.DecisionReport(
@@ -87,12 +96,10 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
             content.ClassScore(name=name, score=score, logit=record.logits.get(name), defect=name != GOOD)
             for name, score in record.scores.items()
         ),
-        explanation=_explanation(found, record, trace.blobs),
+        explanation=_explanation(record, found.grid, trace.blobs),
         audit=content.AuditDraw(**record.audit.model_dump()),
         runtime=record.runtime,
-        environment=tuple((name, str(value)) for name, value in found.runtime.environment.items())
-        if found.runtime
-        else (),
+        environment=environment,
         latency_us=record.latency_us,
     )
 
@@ -104,9 +111,9 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
         report = review_rates.rates(session, wanted)[0]
         rates = report.rates
         period_name, periods = _periods(session, wanted)
-        rows = _rows(session, wanted)
-        errors = [row for row in rows if row.error is not None]
-        errors.sort(key=lambda row: (row.error != "false negative", row.ledger_index))
+        quotes = Quotes(session)
+        listed = rows(session, quotes, wanted)
+        models = lineage.in_scope(session, quotes, wanted)
         first, last = session.execute(
             select(func.min(_c.journal_index), func.max(_c.journal_index)).where(*wanted.conditions())
         ).one()
@@ -131,15 +138,16 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
             ledger=_ledger(outcome),
             periods=periods,
             period_name=period_name,
-            decisions=tuple(rows[-LISTED_DECISIONS:]),
-            models=lineage.in_scope(session, wanted),
-            errors=tuple(_error(session, trace.blobs, row) for row in errors[:SHOWN_ERRORS]),
-            errors_total=len(errors),
-            failed=_failed(session, wanted),
+            decisions=listed.decisions,
+            models=models,
+            errors=tuple(_error(session, trace.blobs, error) for error in listed.errors[:SHOWN_ERRORS]),
+            errors_total=len(listed.errors),
+            failed=listed.failed,
             reviewed=report.reviewed,
             simulated=report.simulated,
             first_index=first,
             last_index=last,
+            unreadable=quotes.unreadable,
         )
 
 
@@ -178,17 +186,18 @@ def _stored(blobs: BlobStore, digest: str | None) -> bytes | None:
         return None
 
 
-def _overlay(found: Dossier, blobs: BlobStore) -> bytes | None:
-    data = _stored(blobs, found.row.image_sha256.hex() if found.row.image_sha256 else None)
+def _overlay(record: records.Inspection, grid: bytes | None, blobs: BlobStore) -> bytes | None:
+    """The picture, or None where image or heat map are not the recorded ones."""
+    data = _stored(blobs, record.image.sha256)
     if data is None:
         return None
     try:
-        return overlay_png(found, data)
+        return overlay_png(record, grid, data)
     except TraceaiError:
         return None
 
 
-def _explanation(found: Dossier, record: records.Inspection, blobs: BlobStore) -> content.Explanation:
+def _explanation(record: records.Inspection, grid: bytes | None, blobs: BlobStore) -> content.Explanation:
     e = record.explanation
     return content.Explanation(
         method=e.method,
@@ -206,19 +215,50 @@ def _explanation(found: Dossier, record: records.Inspection, blobs: BlobStore) -
         positive_fraction=e.positive_fraction,
         bias=e.bias,
         residual=e.residual,
-        overlay=_overlay(found, blobs),
+        overlay=_overlay(record, grid, blobs),
     )
 
 
-def _review(row: tables.Review) -> content.Review:
+def _review(index: int, review: records.Review | content.Unreadable) -> content.Review | content.Unreadable:
+    if isinstance(review, content.Unreadable):
+        return review
     return content.Review(
-        truth=row.truth,  # type: ignore[arg-type]  # a CHECK holds it to the two
-        reviewer=row.reviewer,
-        at=row.occurred_at,
-        defect_type=row.defect_type,
-        source=row.source,  # type: ignore[arg-type]  # likewise
-        note=row.note,
-        ledger_index=row.journal_index,
+        truth=review.truth,
+        reviewer=review.reviewer,
+        at=parse_timestamp(review.occurred_at),
+        defect_type=review.defect_type,
+        source=review.source,
+        note=review.note,
+        ledger_index=index,
+    )
+
+
+def _environment(
+    session: Session, quotes: Quotes, record: records.Inspection | records.InspectionFailed
+) -> tuple[tuple[str, str], ...] | content.Unreadable:
+    if isinstance(record, records.InspectionFailed):
+        return ()
+    query = select(_runtime.c.journal_index).where(_runtime.c.digest == bytes.fromhex(record.runtime))
+    index = session.execute(query).scalars().first()
+    if index is None:
+        return ()
+    runtime = quotes.record(index, records.Runtime)
+    if isinstance(runtime, content.Unreadable):
+        return runtime
+    if runtime.digest != record.runtime:
+        return quotes.refuse(index)
+    return tuple((name, str(value)) for name, value in runtime.environment.items())
+
+
+def _error(session: Session, blobs: BlobStore, error: VerifiedError) -> content.VerifiedError:
+    query = select(_heat_map.c.grid).where(_heat_map.c.journal_index == error.row.ledger_index)
+    grid = session.execute(query).scalars().first()
+    return content.VerifiedError(
+        row=error.row,
+        image=_stored(blobs, error.decision.image.sha256),
+        overlay=_overlay(error.decision, grid, blobs),
+        reviewer=error.review.reviewer,
+        note=error.review.note,
     )
 
 
@@ -243,7 +283,7 @@ def _ledger(outcome: Outcome) -> content.Ledger:
 def _periods(session: Session, wanted: Filter) -> tuple[str, tuple[content.Counts, ...]]:
     """By day where there are several, else by lot, else by station; nothing to draw where there is one of each."""
     for name, group in (
-        ("day", func.to_char(_c.occurred_at, "YYYY-MM-DD")),
+        ("day", func.coalesce(func.to_char(_c.occurred_at, "YYYY-MM-DD"), "no day")),
         ("lot", func.coalesce(_c.lot, "no lot")),
         ("station", _c.station),
     ):
@@ -267,66 +307,3 @@ def _periods(session: Session, wanted: Filter) -> tuple[str, tuple[content.Count
                 for label, passed, rejected, undecided, failed in rows
             )
     return "day", ()
-
-
-def _rows(session: Session, wanted: Filter) -> list[content.DecisionRow]:
-    review = latest()
-    query = (
-        select(tables.Inspection, review.c.truth, review.c.defect_type.label("found_type"), review.c.source.label("by"))
-        .outerjoin(review, review.c.inspection_id == _c.id)
-        .where(*wanted.conditions())
-        .order_by(_c.journal_index)
-    )
-    return [
-        content.DecisionRow(
-            id=str(row.id),
-            ledger_index=row.journal_index,
-            occurred_at=row.occurred_at,
-            station=row.station,
-            station_seq=row.station_seq,
-            model=f"{row.model_name}@{row.model_version}",
-            verdict=row.verdict,
-            defect_score=None if row.defect_score is None else f"{row.defect_score:.6f}",
-            failure_code=row.failure_code,
-            serial=row.serial,
-            lot=row.lot,
-            truth=truth,
-            defect_type=found_type,
-            simulated=by == "simulated",
-            drawn=bool(row.audit_drawn),
-        )
-        for row, truth, found_type, by in session.execute(query).all()
-    ]
-
-
-def _error(session: Session, blobs: BlobStore, row: content.DecisionRow) -> content.VerifiedError:
-    found = history.dossier(session, history.find(session, row.id))
-    review = found.reviews[-1]
-    return content.VerifiedError(
-        row=row,
-        image=_stored(blobs, found.row.image_sha256.hex() if found.row.image_sha256 else None),
-        overlay=_overlay(found, blobs),
-        reviewer=review.reviewer,
-        note=review.note,
-    )
-
-
-def _failed(session: Session, wanted: Filter) -> tuple[content.FailedInspection, ...]:
-    query = (
-        select(tables.Inspection)
-        .where(*wanted.conditions(), _c.failure_code.is_not(None))
-        .order_by(_c.journal_index)
-        .limit(LISTED_DECISIONS)
-    )
-    rows: Sequence[tables.Inspection] = session.execute(query).scalars().all()
-    return tuple(
-        content.FailedInspection(
-            id=str(row.id),
-            ledger_index=row.journal_index,
-            occurred_at=row.occurred_at,
-            station=row.station,
-            failure=content.Failure(code=row.failure_code or "", sentence=row.failure or ""),
-            serial=row.serial,
-        )
-        for row in rows
-    )

@@ -1,20 +1,27 @@
-"""Where a model version comes from, as a report tells it."""
+"""Where a model version comes from, as a report tells it: what was registered, signed and imported, from the journal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Table, func, select
 from sqlmodel import Session
 
+from traceai.clock import parse_timestamp
 from traceai.data.layouts import SPLITS
 from traceai.db import tables
-from traceai.inspection import history
-from traceai.inspection.history import Dossier, Filter
+from traceai.inspection.history import Filter
+from traceai.ledger import records
 from traceai_reports import content
+from traceai_reports.content import Signature, Unreadable
+from traceai_reports.quotes import Quotes
 
 _inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
+_event: Table = tables.ModelEvent.__table__  # type: ignore[attr-defined]
+_snapshot: Table = tables.DatasetSnapshot.__table__  # type: ignore[attr-defined]
 _c = _inspection.c
 
-# What is printed of an evaluation and of a training, in this order; the tables keep the rest.
+# What is printed of an evaluation and of a training, in this order; the record keeps the rest.
 EVALUATION = {
     "evaluated_on": "Evaluated how",
     "images": "Images held out",
@@ -32,94 +39,122 @@ EVALUATION = {
 TRAINING = {"seed": "Seed", "steps": "Optimiser steps", "code_version": "traceai", "torch_version": "torch"}
 
 
-def in_scope(session: Session, wanted: Filter) -> tuple[content.ModelVersion, ...]:
+def in_scope(session: Session, quotes: Quotes, wanted: Filter) -> tuple[content.ModelVersion, ...]:
+    """The versions that decided in this scope, with everything signed until now."""
     query = (
         select(_c.model_name, _c.model_version, func.count())
         .where(*wanted.conditions())
         .group_by(_c.model_name, _c.model_version)
         .order_by(_c.model_name, _c.model_version)
     )
-    return tuple(_model_now(session, name, version, count) for name, version, count in session.execute(query).all())
-
-
-def _model_now(session: Session, name: str, version: int, decisions: int) -> content.ModelVersion:
-    row, snapshot = history.model_and_snapshot(session, name, version)
-    if row is None:
-        return content.ModelVersion(name=name, version=version, digest="", decisions=decisions)
-    last = {event.action: event for event in history.model_events(session, name, version)}
-    return _model(
-        row,
-        snapshot,
-        approved=last.get("approve"),
-        activated=last.get("activate"),
-        retired=last.get("retire"),
-        decisions=decisions,
+    return tuple(
+        _told(session, quotes, name, version, decisions=count) for name, version, count in session.execute(query).all()
     )
 
 
-def _signature(event: tables.ModelEvent | None) -> content.Signature | None:
-    if event is None:
-        return None
-    return content.Signature(by=event.actor, at=event.occurred_at, reason=event.reason)
+def at_decision(session: Session, quotes: Quotes, model: records.ModelRef, index: int) -> content.ModelVersion:
+    """The version as it stood when entry `index` was decided: what was signed later is no part of that."""
+    return _told(session, quotes, model.name, model.version, digest=model.digest, before=index)
 
 
-def at_decision(found: Dossier) -> content.ModelVersion:
-    """The version as it stood when it decided: what was signed later is no part of that."""
-    row = found.row
-    if found.model is None:
-        return content.ModelVersion(name=row.model_name, version=row.model_version, digest=row.model_digest.hex())
-    return _model(
-        found.model,
-        found.snapshot,
-        approved=found.standing("approve"),
-        activated=found.standing("activate"),
-        retired=found.standing("retire"),
-    )
-
-
-def _model(
-    row: tables.ModelVersion,
-    snapshot: tables.DatasetSnapshot | None,
+def _told(
+    session: Session,
+    quotes: Quotes,
+    name: str,
+    version: int,
     *,
-    approved: tables.ModelEvent | None,
-    activated: tables.ModelEvent | None,
-    retired: tables.ModelEvent | None,
+    digest: str | None = None,
+    before: int | None = None,
     decisions: int | None = None,
 ) -> content.ModelVersion:
-    point = None
-    if row.pass_below is not None and row.reject_at is not None:
-        point = content.OperatingPoint(pass_below=str(row.pass_below), reject_at=str(row.reject_at))
+    steps = _steps(session, quotes, name, version, before)
+    known: dict[str, Any] = {
+        "name": name,
+        "version": version,
+        "digest": digest,
+        "approved": steps.get("approve"),
+        "activated": steps.get("activate"),
+        "retired": steps.get("retire"),
+        "decisions": decisions,
+    }
+    registered = select(_version.c.journal_index).where(_version.c.name == name, _version.c.version == version)
+    index = session.execute(registered).scalars().first()
+    if index is None:
+        return content.ModelVersion(**known)
+    record = quotes.record(index, records.ModelVersion)
+    if not isinstance(record, Unreadable) and (record.model.name, record.model.version) != (name, version):
+        record = quotes.refuse(index)
+    if isinstance(record, Unreadable):
+        return content.ModelVersion(**known, unread=record)
+    point = record.operating_point
     return content.ModelVersion(
-        name=row.name,
-        version=row.version,
-        digest=row.digest.hex(),
-        weights_digest=row.weights_sha256.hex(),
-        architecture=row.architecture,
-        parameters=row.parameters,
-        classes=tuple(row.classes),
-        operating_point=point,
-        snapshot=None
-        if snapshot is None
-        else content.Snapshot(
-            name=snapshot.name,
-            digest=snapshot.digest.hex(),
-            images=snapshot.images,
-            counts=tuple(
-                (f"{split}, {name}", count)
-                for split in SPLITS
-                for name in row.classes
-                if (count := snapshot.counts.get(split, {}).get(name))
-            ),
-        ),
-        trained=content.Signature(by=row.made_by, at=row.occurred_at),
-        approved=_signature(approved),
-        activated=_signature(activated),
-        retired=_signature(retired),
-        training=_told(row.training, TRAINING),
-        evaluation=_told(row.evaluation, EVALUATION),
-        decisions=decisions,
+        **known | {"digest": digest or record.model.digest},
+        weights_digest=record.weights_sha256,
+        architecture=record.architecture,
+        parameters=record.parameters,
+        classes=tuple(record.classes),
+        operating_point=content.OperatingPoint(**point.model_dump()) if point else None,
+        snapshot=_trained_on(session, quotes, record),
+        trained=Signature(by=record.made_by, at=parse_timestamp(record.occurred_at)),
+        training=_facts(record.training, TRAINING),
+        evaluation=_facts(record.evaluation, EVALUATION),
     )
 
 
-def _told(facts: dict[str, Any], labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def _steps(
+    session: Session, quotes: Quotes, name: str, version: int, before: int | None
+) -> dict[str, Signature | Unreadable]:
+    """The last approval, activation and retirement of a version, of those that precede entry `before`.
+
+    What kind of step an unreadable entry was, only the table still says.
+    """
+    query = (
+        select(_event.c.journal_index, _event.c.action)
+        .where(_event.c.model_name == name, _event.c.model_version == version)
+        .order_by(_event.c.journal_index)
+    )
+    if before is not None:
+        query = query.where(_event.c.journal_index < before)
+    last: dict[str, Signature | Unreadable] = {}
+    for index, action in session.execute(query).all():
+        record = quotes.record(index, records.ModelEvent)
+        if isinstance(record, Unreadable):
+            last[action] = record
+        elif (record.model.name, record.model.version) == (name, version):
+            last[record.action] = Signature(
+                by=record.actor, at=parse_timestamp(record.occurred_at), reason=record.reason
+            )
+    return last
+
+
+def _trained_on(session: Session, quotes: Quotes, model: records.ModelVersion) -> content.Snapshot | None:
+    if model.snapshot_name is None or model.snapshot_digest is None:
+        return None
+    named: dict[str, Any] = {"name": model.snapshot_name, "digest": model.snapshot_digest}
+    imported = select(_snapshot.c.journal_index).where(
+        _snapshot.c.name == model.snapshot_name, _snapshot.c.digest == bytes.fromhex(model.snapshot_digest)
+    )
+    index = session.execute(imported).scalars().first()
+    if index is None:
+        return content.Snapshot(**named)
+    record = quotes.record(index, records.DatasetSnapshot)
+    if not isinstance(record, Unreadable) and (record.name, record.digest) != tuple(named.values()):
+        record = quotes.refuse(index)
+    if isinstance(record, Unreadable):
+        return content.Snapshot(**named, unread=record)
+    return content.Snapshot(**named, images=record.images, counts=tuple(_counts(record, model.classes)))
+
+
+def _counts(snapshot: records.DatasetSnapshot, classes: list[str]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for split in SPLITS:
+        counts = snapshot.counts.get(split)
+        if isinstance(counts, Mapping):
+            found += [
+                (f"{split}, {name}", count) for name in classes if isinstance(count := counts.get(name), int) and count
+            ]
+    return found
+
+
+def _facts(facts: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((label, str(facts[name])) for name, label in labels.items() if facts.get(name) is not None)

@@ -1,9 +1,11 @@
 """Sections on what a decision stands on: the model version's lineage and the state of the ledger."""
 
+from collections.abc import Sequence
+
 from reportlab.platypus import Flowable, Paragraph
 
 from traceai_reports.blocks import Fact, callout, digest, facts, grid, or_missing, prose, text
-from traceai_reports.content import Ledger, ModelVersion, Signature
+from traceai_reports.content import Ledger, ModelVersion, Signature, Unreadable
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, section
 from traceai_reports.typography import (
     ALERT,
@@ -18,11 +20,43 @@ from traceai_reports.typography import (
     markup,
 )
 
+# How many entries are named that cannot be quoted; verification lists the rest.
+_NAMED = 20
 
-def signed(step: Signature | None, missing: str = "not recorded") -> Flowable:
+
+def alert(words: str) -> str:
+    """The report's own words as markup that is not overlooked."""
+    return f'<font name="{BOLD}" color="{hexadecimal(ALERT)}">{words}</font>'
+
+
+def unread(at: Unreadable) -> Flowable:
+    """What is printed where an entry should be quoted."""
+    return Paragraph(alert(f"ledger entry {at.ledger_index:,} cannot be read"), LABEL)
+
+
+def not_quoted(indices: Sequence[int]) -> list[Flowable]:
+    """Which entries the report lacks; nothing where it lacks none."""
+    if not indices:
+        return []
+    named = ", ".join(f"{index:,}" for index in indices[:_NAMED])
+    more = f" and {len(indices) - _NAMED:,} others" if len(indices) > _NAMED else ""
+    return [
+        callout(
+            "Ledger entries that cannot be read",
+            "Entries that this report should quote are gone, were altered, or are not what they should be: "
+            f"index {named}{more}. Nothing is printed in their place; what the tables still say of them is not proved "
+            "by anything.",
+            alert=True,
+        )
+    ]
+
+
+def signed(step: Signature | Unreadable | None, missing: str = "not recorded") -> Flowable:
     """Who, when and why, on one line."""
     if step is None:
         return Paragraph(missing, LABEL)
+    if isinstance(step, Unreadable):
+        return unread(step)
     reason = f": {step.reason}" if step.reason else ""
     return text(f"{step.by}, {moment(step.at)}{reason}")
 
@@ -31,6 +65,10 @@ def model_identity(model: ModelVersion) -> list[Fact]:
     rows: list[Fact] = [
         ("Model version", model.label),
         ("Version digest", digest(model.digest)),
+    ]
+    if model.unread is not None:
+        return [*rows, ("Registration", unread(model.unread))]
+    rows += [
         ("Weights, SHA-256", digest(model.weights_digest)),
         ("Architecture", model.architecture),
         ("Parameters", None if model.parameters is None else f"{model.parameters:,}"),
@@ -43,29 +81,41 @@ def model_identity(model: ModelVersion) -> list[Fact]:
 
 
 def lineage(model: ModelVersion) -> list[Fact]:
-    rows: list[Fact] = []
-    if model.snapshot is not None:
-        snapshot = model.snapshot
-        counts = "; ".join(f"{name}: {count:,}" for name, count in snapshot.counts)
-        rows += [
-            ("Training snapshot", f"{snapshot.name} ({snapshot.images:,} images)"),
-            ("Snapshot digest", digest(snapshot.digest)),
-            ("Images by kind", counts),
-        ]
-    else:
-        rows.append(("Training snapshot", None))
-    rows.append(("Trained or registered", signed(model.trained)))
-    rows += [(markup(name), value) for name, value in model.training]
+    rows: list[Fact] = [] if model.unread is not None else _origin(model)
     approved = signed(model.approved)
     if model.approved is None:
-        approved = Paragraph(f'<font name="{BOLD}" color="{hexadecimal(ALERT)}">NOT APPROVED</font>', LABEL)
+        approved = Paragraph(alert("NOT APPROVED"), LABEL)
     rows += [("Approved", approved), ("Activated", signed(model.activated))]
     if model.retired is not None:
         rows.append(("Retired", signed(model.retired)))
     return rows
 
 
+def _origin(model: ModelVersion) -> list[Fact]:
+    rows: list[Fact] = []
+    if model.snapshot is not None:
+        snapshot = model.snapshot
+        counts = "; ".join(f"{name}: {count:,}" for name, count in snapshot.counts)
+        images = "" if snapshot.images is None else f" ({snapshot.images:,} images)"
+        rows += [
+            ("Training snapshot", f"{snapshot.name}{images}"),
+            ("Snapshot digest", digest(snapshot.digest)),
+            ("Images by kind", unread(snapshot.unread) if snapshot.unread else counts),
+        ]
+    else:
+        rows.append(("Training snapshot", None))
+    rows.append(("Trained or registered", signed(model.trained)))
+    return [*rows, *((markup(name), value) for name, value in model.training)]
+
+
 def not_approved(model: ModelVersion, when: str) -> Flowable:
+    if isinstance(model.approved, Unreadable):
+        return callout(
+            "Approval cannot be read",
+            f"The tables name ledger entry {model.approved.ledger_index:,} as the approval of {markup(model.label)}, and it "
+            "cannot be read. Who approved this version, and whether anybody did, is not proved.",
+            alert=True,
+        )
     return callout(
         "Model version not approved",
         f"No approval of {markup(model.label)} was on record {when}. Nobody with the right to approve it has "
@@ -75,6 +125,8 @@ def not_approved(model: ModelVersion, when: str) -> Flowable:
 
 
 def evaluation(model: ModelVersion, level: int = 1) -> list[Flowable]:
+    if model.unread is not None:
+        return [Heading("Evaluation", level), unread(model.unread)]
     if not model.evaluation:
         return [Heading("Evaluation", level), prose("No evaluation of this version is on record.", style=NOTE)]
     rows = [(markup(name), value) for name, value in model.evaluation]

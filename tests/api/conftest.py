@@ -1,8 +1,11 @@
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from httpx import Response
 
 from traceai import access
 from traceai.inspection.decision import Decision
@@ -23,6 +26,27 @@ def recorded(trace: Trace, tiny: str, images: Sequence[Path], tmp_path: Path) ->
     return list(trace.inspector(tiny, "press-4").inspect_many(items))
 
 
+def connected(app: FastAPI, headers: Mapping[str, str] | None = None) -> TestClient:
+    """A client that takes no answer which the service's own description does not name, by status and by code."""
+    paths = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), found) for path, found in app.openapi()["paths"].items()]
+
+    def named(response: Response) -> None:
+        request = response.request
+        operations = next((found for path, found in paths if path.fullmatch(request.url.path)), {})
+        if request.method.lower() not in operations:
+            return
+        answers = operations[request.method.lower()]["responses"]
+        assert str(response.status_code) in answers
+        if response.is_error:
+            response.read()
+            assert response.headers["content-type"] == "application/problem+json"
+            assert f"`{response.json()['code']}`" in answers[str(response.status_code)]["description"]
+
+    made = TestClient(app, headers=headers, raise_server_exceptions=False)
+    made.event_hooks = {"response": [named]}
+    return made
+
+
 @pytest.fixture
 def client(trace: Trace) -> Iterator[Client]:
     """Makes a client with a token of a role; of none for an empty role."""
@@ -35,7 +59,7 @@ def client(trace: Trace) -> Iterator[Client]:
             with trace.database.session() as session:
                 access.add_user(session, f"{role}-{len(opened)}", role)
                 headers["Authorization"] = f"Bearer {access.create_token(session, f'{role}-{len(opened)}')}"
-        made = TestClient(app, headers=headers, raise_server_exceptions=False)
+        made = connected(app, headers)
         opened.append(made)
         return made
 

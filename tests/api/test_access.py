@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.routing import APIRoute
-from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from tests.api.conftest import Client
+from tests.api.conftest import Client, connected
 from traceai import access
 from traceai.access import GRANTS, Permission, Role
 from traceai.db.connection import Database, create_engine
@@ -155,7 +154,7 @@ def test_an_unexpected_error_tells_the_caller_nothing_of_its_text(
     with trace.database.session() as session:
         access.add_user(session, "ann", "auditor")
         token = access.create_token(session, "ann")
-    with TestClient(create_app(trace), raise_server_exceptions=False) as opened:
+    with connected(create_app(trace)) as opened:
         response = opened.get("/v1/ledger", headers={"Authorization": f"Bearer {token}"})
     assert response.status_code == 500
     assert response.json()["code"] == "internal"
@@ -170,7 +169,7 @@ def test_liveness_and_readiness_need_no_token(client: Client) -> None:
 
 def test_a_database_that_is_away_is_503(trace: Trace) -> None:
     nobody = Database(create_engine("postgresql://nobody@127.0.0.1:1/nothing"), None)
-    with TestClient(create_app(Trace(trace.settings, nobody, trace.blobs))) as opened:
+    with connected(create_app(Trace(trace.settings, nobody, trace.blobs))) as opened:
         for path in ("/v1/ledger", "/readyz"):
             response = opened.get(path, headers={"Authorization": "Bearer traceai_x"})
             assert (response.status_code, response.json()["code"]) == (503, "database-unavailable")

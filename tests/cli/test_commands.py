@@ -3,9 +3,12 @@ from pathlib import Path
 import pypdfium2
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from tests.cli.conftest import Run
+from traceai.db.tables import Journal
 from traceai.images.decode import identify
+from traceai.ledger.records import Entry
 from traceai.sdk import Trace
 
 
@@ -114,10 +117,9 @@ def test_reports_are_written_and_their_digests_entered_in_the_ledger(
 
 
 def _journal(trace: Trace) -> list[dict]:
-    from sqlalchemy import text
-
     with trace.database.engine.connect() as connection:
-        return [dict(row) for row in connection.execute(text("SELECT schema FROM journal")).mappings()]
+        rows = connection.execute(select(Journal)).all()
+        return [Entry.parse(row.entry).fields for row in rows]
 
 
 def test_verification_exits_1_and_names_the_place(run: Run, inspected: list[dict], sql) -> None:

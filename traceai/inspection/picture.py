@@ -1,13 +1,19 @@
-"""The explanation of a recorded decision as a picture, from stored bytes alone."""
+"""The explanation of a recorded decision as a picture, from stored bytes alone.
+
+What is drawn is what the journal entry says; the table's row is not asked.
+"""
+
+import hashlib
 
 import numpy as np
 import numpy.typing as npt
 
-from traceai.errors import ConflictError, ModelError
+from traceai.errors import ConflictError, ModelError, RecordError, VerificationError
 from traceai.explain.overlay import panel, render, to_png
 from traceai.explain.summary import decode_grid
 from traceai.images.decode import decode
 from traceai.inspection.history import Dossier
+from traceai.ledger import records
 
 
 def explanation_png(dossier: Dossier, image: bytes) -> bytes:
@@ -15,27 +21,32 @@ def explanation_png(dossier: Dossier, image: bytes) -> bytes:
 
     Raises:
         ConflictError: the inspection failed, so there is nothing to explain, or its heat map is no longer stored.
-        VerificationError: the stored heat map has not the recorded size.
+        VerificationError: the stored heat map is not the recorded one.
     """
-    row = dossier.row
-    pixels, grid = decode(image).pixels, stored_grid(dossier)
-    caption = f"{row.id}   {row.verdict}   {row.model_name}@{row.model_version}"
+    record = dossier.entry.record
+    if isinstance(record, records.InspectionFailed):
+        raise ConflictError(f"Inspection {record.id} failed ({record.failure_code}), so there is nothing to explain.")
+    if not isinstance(record, records.Inspection):
+        raise RecordError(f"Journal entry {dossier.row.journal_index} is no inspection; run `traceai ledger verify`.")
+    grid, pixels = stored_grid(record, dossier.grid), decode(image).pixels
+    caption = f"{record.id}   {record.verdict}   {record.model.name}@{record.model.version}"
     try:
-        return to_png(panel(pixels, grid, target=row.explanation_target or "", caption=caption))
+        return to_png(panel(pixels, grid, target=record.explanation.target, caption=caption))
     except ModelError as error:
-        raise ConflictError(f"The heat map of {row.id} cannot be drawn: {error.message}.") from error
+        raise ConflictError(f"The heat map of {record.id} cannot be drawn: {error.message}.") from error
 
 
-def overlay_png(dossier: Dossier, image: bytes) -> bytes:
-    """The heat map over the image, without legend; see `explanation_png`."""
-    return to_png(render(decode(image).pixels, stored_grid(dossier)))
+def overlay_png(record: records.Inspection, grid: bytes | None, image: bytes) -> bytes:
+    """The stored heat map over the image, without legend; see `explanation_png` for what it raises."""
+    return to_png(render(decode(image).pixels, stored_grid(record, grid)))
 
 
-def stored_grid(dossier: Dossier) -> npt.NDArray[np.float32]:
+def stored_grid(record: records.Inspection, grid: bytes | None) -> npt.NDArray[np.float32]:
     """(h, w) signed evidence as recorded; see `explanation_png` for what it raises."""
-    row = dossier.row
-    if row.explanation_height is None or row.explanation_width is None:
-        raise ConflictError(f"Inspection {row.id} failed ({row.failure_code}), so there is nothing to explain.")
-    if dossier.grid is None:
-        raise ConflictError(f"The heat map of {row.id} is no longer stored; its digest remains in the ledger.")
-    return decode_grid(dossier.grid, (row.explanation_height, row.explanation_width))
+    if grid is None:
+        raise ConflictError(f"The heat map of {record.id} is no longer stored; its digest remains in the ledger.")
+    if hashlib.sha256(grid).hexdigest() != record.explanation.sha256:
+        raise VerificationError(
+            f"The stored heat map of {record.id} is not the recorded one; run `traceai ledger verify`."
+        )
+    return decode_grid(grid, (record.explanation.height, record.explanation.width))

@@ -9,8 +9,9 @@ from sqlalchemy import insert, select, text
 from sqlmodel import Session
 
 from traceai.clock import now, parse_timestamp, timestamp
-from traceai.db.tables import Evidence, Journal, LedgerHead, TreeNode
-from traceai.errors import SchemaError
+from traceai.db.tables import Checkpoint, Evidence, Journal, LedgerHead, LedgerOpened, TreeNode
+from traceai.errors import CheckpointNotFoundError, SchemaError
+from traceai.ledger import guard
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.projection import project
 from traceai.ledger.records import Entry, Record
@@ -42,6 +43,9 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
 
     Everything that can be prepared is prepared first; the lock on the head, which orders all writers, is taken last
     and held until the caller's commit. Until then nobody sees the entries, and a rollback leaves no gap.
+
+    Raises:
+        LedgerRolledBackError, LedgerForkedError: the journal is not the one that this home signed (`ledger.guard`).
     """
     if not records:
         return []
@@ -50,6 +54,7 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     leaves = [leaf_hash(entry.data) for entry in entries]
 
     head = lock(session)
+    guard.require_writable(session, head.size, head.root)
     frontier = Frontier(head.size, head.frontier)
     at = parse_timestamp(recorded_at)
     _make_room(session, head.size, len(entries))
@@ -98,6 +103,25 @@ def read_head(session: Session) -> Head:
     if head is None:
         raise _headless()
     return Head(head.size, head.root)
+
+
+def served_checkpoint(session: Session) -> Checkpoint:
+    """The signed tree head to serve: the newest row of the greatest size under the origin that was opened last.
+
+    Raises:
+        CheckpointNotFoundError: nothing was signed yet.
+    """
+    origin = select(LedgerOpened.origin).order_by(LedgerOpened.journal_index.desc()).limit(1).scalar_subquery()  # type: ignore[attr-defined,call-overload]
+    query = (
+        select(Checkpoint)
+        .where(Checkpoint.origin == origin)
+        .order_by(Checkpoint.size.desc(), Checkpoint.created_at.desc(), Checkpoint.id.desc())  # type: ignore[attr-defined]
+        .limit(1)
+    )
+    found: Checkpoint | None = session.execute(query).scalar_one_or_none()
+    if found is None:
+        raise CheckpointNotFoundError("The ledger was not signed yet; run `traceai ledger checkpoint`.")
+    return found
 
 
 def _headless() -> SchemaError:

@@ -16,7 +16,6 @@ from traceai.stats.verification import (
     Expanded,
     Limits,
     conditional_share,
-    stratified,
     weighted_proportion,
 )
 
@@ -223,18 +222,18 @@ def _prevalence(passed: Expanded, rejected: Expanded, census: bool, confidence: 
         return _within(passed if passed.size else rejected, "defective", confidence)
     total = passed.size + rejected.size
     q, r = passed.limits("defective", confidence), rejected.limits("defective", confidence)
-    inside = stratified((*passed.strata, *rejected.strata), confidence)
+    # Each share counts with all decisions of its verdict, as in every other rate: those in cells without a verified part
+    # are taken to be like the rest of their verdict, and never like the rest of the line.
     share = passed.size / total
+    estimate = (passed.size * q.estimate + rejected.size * r.estimate) / total
     low, high = wilson_limits(share, total, confidence)
     gap = r.estimate - q.estimate
     # More passes mean fewer defects where rejects are worse (gap > 0), and the reverse otherwise.
     down, up = (high - share, share - low) if gap > 0 else (share - low, high - share)
-    limits = Limits(
-        inside.estimate,
-        max(0.0, inside.estimate - math.hypot(inside.estimate - inside.low, gap * down)),
-        min(1.0, inside.estimate + math.hypot(inside.high - inside.estimate, gap * up)),
-        inside.variance + gap**2 * share * (1 - share) / total,
-    )
+    below = math.hypot(share * (q.estimate - q.low), (1 - share) * (r.estimate - r.low), gap * down)
+    above = math.hypot(share * (q.high - q.estimate), (1 - share) * (r.high - r.estimate), gap * up)
+    variance = share**2 * q.variance + (1 - share) ** 2 * r.variance + gap**2 * share * (1 - share) / total
+    limits = Limits(estimate, max(0.0, estimate - below), min(1.0, estimate + above), variance)
     return weighted_proportion(limits, x, n, confidence)
 
 

@@ -1,4 +1,4 @@
-"""Rates, the review queue, the ledger's head and the access log."""
+"""Rates, the review queue and the access log."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -10,11 +10,12 @@ from sqlalchemy import select
 
 from traceai.access import Permission, Principal
 from traceai.db.tables import AccessLog, Inspection
+from traceai.errors import InputError
 from traceai.inspection import history
-from traceai.ledger import log
 from traceai.ledger.records import Part
 from traceai.review import rates as review_rates
 from traceai.review import verdicts
+from traceai_api.answers import guarded
 from traceai_api.dependencies import SessionDep, allowed
 from traceai_api.routes.inspections import FilterDep
 from traceai_api.schemas import ProportionOut
@@ -79,11 +80,6 @@ class Waiting(BaseModel):
         )
 
 
-class HeadOut(BaseModel):
-    size: int
-    root: str
-
-
 class AccessOut(BaseModel):
     at: datetime
     user_name: str
@@ -99,7 +95,12 @@ class AccessPage(BaseModel):
     next: UUID | None
 
 
-@router.get("/rates", tags=["rates"], summary="False-positive and false-negative rates with intervals")
+@router.get(
+    "/rates",
+    tags=["rates"],
+    summary="False-positive and false-negative rates with intervals",
+    responses=guarded(InputError),
+)
 def rates(
     _: Annotated[Principal, Depends(allowed(Permission.READ_RATES))],
     session: SessionDep,
@@ -110,7 +111,12 @@ def rates(
     return [RatesOut.of(report) for report in review_rates.rates(session, wanted, by=by, confidence=confidence)]
 
 
-@router.get("/reviews/queue", tags=["reviews"], summary="Decisions drawn for verification that still wait for it")
+@router.get(
+    "/reviews/queue",
+    tags=["reviews"],
+    summary="Decisions drawn for verification that still wait for it",
+    responses=guarded(InputError),
+)
 def queue(
     _: Annotated[Principal, Depends(allowed(Permission.REVIEW))],
     session: SessionDep,
@@ -120,13 +126,7 @@ def queue(
     return [Waiting.of(row) for row in verdicts.queue(session, station=station, limit=limit)]
 
 
-@router.get("/ledger", tags=["ledger"], summary="Size and root of the ledger's tree")
-def head(_: Annotated[Principal, Depends(allowed(Permission.READ_LEDGER))], session: SessionDep) -> HeadOut:
-    found = log.read_head(session)
-    return HeadOut(size=found.size, root=found.root.hex())
-
-
-@router.get("/access-log", tags=["access"], summary="Who asked for what, newest first")
+@router.get("/access-log", tags=["access"], summary="Who asked for what, newest first", responses=guarded(InputError))
 def access_log(
     _: Annotated[Principal, Depends(allowed(Permission.READ_ACCESS_LOG))],
     session: SessionDep,

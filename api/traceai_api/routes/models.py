@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from traceai.access import Permission, Principal
+from traceai.errors import InputError, ModelNotFoundError
 from traceai.inspection.history import model_events
 from traceai.models import registry
+from traceai_api.answers import guarded
 from traceai_api.dependencies import SessionDep, allowed
 from traceai_api.schemas import ModelVersionOut
 
@@ -14,7 +16,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 Reader = Annotated[Principal, Depends(allowed(Permission.READ_MODELS))]
 
 
-@router.get("", summary="All versions of all models")
+@router.get("", summary="All versions of all models", responses=guarded())
 def versions(_: Reader, session: SessionDep) -> list[ModelVersionOut]:
     return [
         ModelVersionOut.of(row, list(model_events(session, row.name, row.version)))
@@ -22,7 +24,11 @@ def versions(_: Reader, session: SessionDep) -> list[ModelVersionOut]:
     ]
 
 
-@router.get("/{name}/versions/{version}", summary="One version, its digest, lineage and life")
+@router.get(
+    "/{name}/versions/{version}",
+    summary="One version, its digest, lineage and life",
+    responses=guarded(InputError, ModelNotFoundError),
+)
 def version(_: Reader, session: SessionDep, name: str, version: int) -> ModelVersionOut:
     row = registry.find(session, f"{name}@{version}")
     return ModelVersionOut.of(row, list(model_events(session, row.name, row.version)))
