@@ -1,5 +1,10 @@
 """`make bench`: every performance figure of the project, each beside its reference in the same run."""
 
-from benchmarks import explain
+import sys
 
-explain.report()
+from benchmarks import explain, ledger
+
+REPORTS = {"explain": explain.report, "ledger": ledger.report}
+
+for name in sys.argv[1:] or REPORTS:
+    REPORTS[name]()

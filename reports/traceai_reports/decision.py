@@ -168,7 +168,7 @@ def _scores(content: DecisionReport) -> list[Flowable]:
     widths = (CONTENT_WIDTH - 270, 80.0, 95.0, 95.0)
     table = grid(("Class", "Counts as", "Score", "Logit"), rows, widths, right=(2, 3))
     note = f"Highest logit: {markup(content.predicted)}." if content.predicted else ""
-    return [*section("Class scores"), table, Spacer(0, 3), prose(note, style=NOTE)]
+    return [*section("Class scores"), prose(note, style=NOTE), table]
 
 
 def _inspection(content: DecisionReport) -> list[Flowable]:

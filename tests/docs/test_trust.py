@@ -13,14 +13,19 @@ from tests.docs.markdown import code, printed, read, sections
 from traceai.access import GRANTS
 from traceai.db.tables import Journal
 from traceai.ledger import log, records, verification
+from traceai.ledger.auditing import audit
 from traceai.ledger.merkle import Frontier, leaf_hash
+from traceai.ledger.note import COSIGNATURE, SigningKey
 from traceai.ledger.records import Entry
+from traceai.ledger.witness_policy import Policy, PolicyWitness
+from traceai.ledger.witnessing import record_policy
 from traceai.sdk import Trace
 
 TEXT = read("trust.md")
 SECTIONS = sections(TEXT)
 ATTACKS = SECTIONS["What verification sees"].rows()
 ROOT = Path(traceai.__file__).parent
+WITNESS = SigningKey.generate("witness.example", COSIGNATURE)
 OPEN = r"(?:…|\w+)"
 # Shorter templates, such as "{}: {}", would match anything.
 TELLING = 10
@@ -49,6 +54,7 @@ PRINTED = [
     sentence
     for module in (
         "ledger/verification.py", "ledger/spans.py", "ledger/comparison.py", "ledger/datasets.py", "ledger/records.py",
+        "ledger/auditing.py", "ledger/known.py", "ledger/standing.py", "ledger/keys.py", "ledger/witnessing.py",
         "images/blobs.py", "models/artifact.py", "cli/database.py",
     )
     for sentence in sentences(ROOT / module)
@@ -62,7 +68,10 @@ def test_the_code_can_print_what_the_page_says_it_prints(attack: str, message: s
 
 
 def test_the_findings_are_those_of_the_facts_that_are_checked(trace: Trace) -> None:
-    facts = {fact.name for fact in verification.verify(trace.database.engine, trace.blobs).facts}
+    trace.signer.begin()
+    policy = Policy(trace.signer.state().origin or "", 1, (PolicyWitness("w", WITNESS.verifier, "https://w.example"),))
+    record_policy(trace.signer, policy, actor="ada", reason="Agreed.")
+    facts = {fact.name for fact in audit(trace.signer, trace.blobs).facts}
     told = {row[2].strip("`").partition(": ")[0] for row in ATTACKS if row[1] == "`ledger verify`"}
     assert told == facts
 

@@ -76,7 +76,9 @@ TABLES: dict[type[Record], type[tables.Evidence]] = {
 _PREFIXES = {"part": "", "operating_point": ""}
 _RENAMED = {"image_pixel_sha256": "pixel_sha256"}
 # The table of model versions is about its model: there the name needs no prefix.
-_UNPREFIXED: dict[tuple[type[Record], str], str] = {(records.ModelVersion, f"model_{name}"): name for name in ("name", "version", "digest")}
+_UNPREFIXED: dict[tuple[type[Record], str], str] = {
+    (records.ModelVersion, f"model_{name}"): name for name in ("name", "version", "digest")
+}
 _KINDS: tuple[tuple[Any, Kind], ...] = (
     (records.Id, Kind.UUID),
     (records.Digest, Kind.BYTES),
