@@ -12,7 +12,9 @@ from traceai.errors import AlreadyExistsError, InputError, ModelError
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
 from traceai.inspection.inspector import Inspector
+from traceai.ledger.checkpoints import Stored
 from traceai.ledger.records import ModelRef
+from traceai.ledger.signing import Signer
 from traceai.settings import Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -26,10 +28,15 @@ DEFAULT_PASS_AUDIT = 0.05
 
 
 class Trace:
-    """An open connection to the ledger and the blob store. Close it, or use it as a context manager."""
+    """An open connection to the ledger and the blob store. Close it, or use it as a context manager.
+
+    Attributes:
+        signer: what `TRACEAI_HOME` remembers of the ledger, and its keys. From here on it is asked before every append.
+    """
 
     def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
         self.settings, self.database, self.blobs = settings, database, blobs
+        self.signer = Signer(database, settings.absolute_home)
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
         self._engines: dict[bytes, Engine] = {}
 
@@ -173,6 +180,15 @@ class Trace:
                 raise AlreadyExistsError(f"There is a station {name} already; choose another name.")
             session.add(Station(name=name, audit_pass_probability=audit_pass_probability, created_at=now()))
 
+    def checkpoint(self) -> Stored:
+        """Sign the ledger as it stands. A service does so every few seconds; a script does so at its end.
+
+        Raises:
+            LedgerRolledBackError, LedgerForkedError: this is not the ledger that this home signed before.
+            LedgerForeignError, KeyFileError, CheckpointStoreError: this home cannot sign it.
+        """
+        return self.signer.sign()
+
     def close(self) -> None:
         self.database.close()
 
@@ -186,9 +202,23 @@ class Trace:
 def connect(settings: Settings | None = None) -> Trace:
     """Open the database and the blob store that the environment names (`TRACEAI_HOME` and the others).
 
+    A new ledger gets its first entry here, which names its origin and its key. One that contradicts what this home signed can be
+    looked at, and refuses to be written to.
+
     Raises:
         SettingsError, UnavailableError: see `Database.open`.
     """
+    trace = attach(settings)
+    try:
+        trace.signer.begin()
+    except BaseException:
+        trace.close()
+        raise
+    return trace
+
+
+def attach(settings: Settings | None = None) -> Trace:
+    """As `connect`, and write nothing: a new ledger stays without an origin until something is signed."""
     settings = settings or Settings.from_environment()
     if settings.blobs is None:
         settings.ensure_home()

@@ -6,15 +6,13 @@ from alembic import context
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
-from traceai.db import tables  # noqa: F401  # declares the metadata
+from traceai.db import roles
 from traceai.db.connection import create_engine
+from traceai.db.migrate import ADVISORY_LOCK
 from traceai.settings import Settings
 
 # Partitions are made as the ledger grows; the metadata knows their parents.
 PARTITION = re.compile(r"_p[0-9]+$")
-
-# Any number serves, as long as every release uses the same: "trac" in ASCII.
-ADVISORY_LOCK = 0x74726163
 
 
 def run() -> None:
@@ -28,6 +26,9 @@ def run() -> None:
         connection.execute(text("SET lock_timeout = '10s'"))
         connection.execute(text("SET statement_timeout = '10min'"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        # Where the database is hardened, what a migration makes belongs to the owner and not to whoever migrates.
+        if owner := roles.migration_role(connection):
+            connection.execute(text(f"SET ROLE {owner}"))
         connection.commit()
         try:
             context.configure(
@@ -42,7 +43,8 @@ def run() -> None:
                 context.run_migrations()
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
-            # The connection goes back to a pool, whose next user has other patience.
+            # The connection goes back to a pool, whose next user is another and has other patience.
+            connection.execute(text("RESET ROLE"))
             connection.execute(text("RESET lock_timeout"))
             connection.execute(text("RESET statement_timeout"))
             connection.commit()

@@ -17,7 +17,8 @@ from traceai.images.blobs import BlobStore
 from traceai.inspection import history
 from traceai.inspection.history import Filter
 from traceai.inspection.picture import overlay_png
-from traceai.ledger import records, verification
+from traceai.ledger import records
+from traceai.ledger.auditing import audit_within
 from traceai.ledger.facts import Outcome
 from traceai.ledger.log import append
 from traceai.models.scores import GOOD
@@ -52,6 +53,7 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
         DecisionNotFoundError: there is none.
         RecordError: its entry is gone or unreadable, or is another decision's; there is nothing to report.
     """
+    known = trace.signer.known_heads()
     with trace.database.moment() as session:
         found = history.dossier(session, history.find(session, reference))
         record, index = found.entry.record, found.row.journal_index
@@ -63,7 +65,7 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
         model = lineage.at_decision(session, quotes, record.model, index)
         reviews = quotes.reviews([record.id]).get(record.id, ())
         environment = _environment(session, quotes, record)
-        outcome = verification.verify_within(session.connection())
+        outcome = audit_within(session.connection(), trace.signer, known)
     common: dict[str, Any] = {
         "issue": about,
         "id": record.id,
@@ -106,8 +108,9 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
 
 def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> content.AuditReport:
     """The decisions that `wanted` selects, their rates, the models behind them, and what was verified wrong."""
+    known = trace.signer.known_heads()
     with trace.database.moment() as session:
-        outcome = verification.verify_within(session.connection())
+        outcome = audit_within(session.connection(), trace.signer, known)
         report = review_rates.rates(session, wanted)[0]
         rates = report.rates
         period_name, periods = _periods(session, wanted)

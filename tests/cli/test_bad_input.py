@@ -62,6 +62,7 @@ def test_one_sentence_a_code_and_nothing_changed(
     run: Run, here: Trace, tiny: str, images: list[Path], tmp_path: Path, command: list[str], code: str
 ) -> None:
     here.add_station("press-4")
+    here.signer.begin()  # as the first command on a new ledger does
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
     before = contents(here)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from traceai.cli import data, database, decision, inspect, ledger, model, people, rates, report, review, serve
+from traceai.cli import data, database, decision, evidence, inspect, ledger, model, people, rates, report, review, serve
 from traceai.cli.demo import demo
 
 app = typer.Typer(
@@ -42,6 +42,8 @@ app.add_typer(model.app, name="model", help="The life of a model version.")
 app.add_typer(decision.app, name="decision", help="What was decided, and why.")
 app.add_typer(review.app, name="review", help="Ground truth.")
 app.add_typer(report.app, name="report", help="PDF reports.")
+ledger.app.command("prove")(evidence.prove)
+app.command("verify")(evidence.verify)
 app.add_typer(ledger.app, name="ledger", help="Evidence.")
 app.add_typer(people.station_app, name="station", help="Places on the line.")
 app.add_typer(people.user_app, name="user", help="Who may use the API.")

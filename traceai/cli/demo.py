@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from traceai.cli import rates as rates_cli
-from traceai.cli.ledger import print_outcome
+from traceai.cli.ledger import print_outcome, sign_off
 from traceai.cli.terminal import console, opened, print_facts, progress
 from traceai.data.snapshot import SnapshotItem
 from traceai.db.tables import ModelVersion
@@ -243,10 +243,11 @@ class _Story:
         return chosen
 
     def _verify(self) -> bool:
-        from traceai.ledger import verification  # noqa: PLC0415
+        from traceai.ledger.auditing import audit  # noqa: PLC0415
 
+        sign_off(self.trace)
         with progress("verifying", unit="entries") as advance:
-            outcome = verification.verify(self.trace.database.engine, self.trace.blobs, advance)
+            outcome = audit(self.trace.signer, self.trace.blobs, advance)
         print_outcome(outcome)
         return outcome.holds
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from traceai.cli.ledger import sign_off
 from traceai.cli.terminal import (
     ActorOption,
     JsonOption,
@@ -56,10 +57,11 @@ def inspect(
             for decision in inspector.inspect_many(items):
                 decisions.append(decision)
                 advance(len(decisions), len(items))
-    if json:
-        print_json([as_json(decision) for decision in decisions])
-    else:
-        print_decisions(decisions)
+        if json:
+            print_json([as_json(decision) for decision in decisions])
+        else:
+            print_decisions(decisions)
+        sign_off(trace)
     if any(decision.failure is not None for decision in decisions):
         raise typer.Exit(2)
 

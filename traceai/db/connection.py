@@ -44,7 +44,7 @@ class Database:
         Raises:
             SettingsError: the URL is not one of a PostgreSQL.
             DatabaseUnavailableError: no server answers, or it is older than PostgreSQL 15.
-            DatabaseRefusedError: wrong password, unknown role or unknown database.
+            DatabaseRefusedError: wrong password, unknown role or unknown database, or a role that may not even look.
             SchemaError: the schema is missing, older or newer.
         """
         embedded = None
@@ -57,9 +57,10 @@ class Database:
         try:
             database._greet()
             if check_schema:
-                if embedded is not None and migrate.is_empty(database.engine):
-                    migrate.upgrade(database.engine)
-                migrate.require_current(database.engine)
+                with translated():
+                    if embedded is not None and migrate.is_empty(database.engine):
+                        migrate.upgrade(database.engine)
+                    migrate.require_current(database.engine)
         except BaseException:
             database.close()
             raise
@@ -153,24 +154,22 @@ def translated() -> Iterator[None]:
     except IntegrityError as error:
         raise ConflictError("Somebody else entered the same thing at the same moment; look again and retry.") from error
     except ProgrammingError as error:
-        raise _misfit(error) from error
+        raise _misfit(error.orig) from error
     except psycopg.OperationalError as error:  # from the driver itself, where a reader works without the toolkit
         raise DatabaseUnavailableError(f"PostgreSQL stopped answering ({error}); run the command again.") from error
     except psycopg.ProgrammingError as error:
-        raise _unknown_schema(str(error).strip().splitlines()[0]) from error
+        raise _misfit(error) from error
 
 
-def _misfit(error: ProgrammingError) -> Exception:
-    state = getattr(error.orig, "sqlstate", None)
-    said = str(error.orig).strip().splitlines()[0]
+def _misfit(error: BaseException | None) -> Exception:
+    state = getattr(error, "sqlstate", None)
+    said = str(error).strip().splitlines()[0]
     if state is None:  # libpq itself, before any server was asked
         return SettingsError(f"TRACEAI_DATABASE_URL is not usable: {said}.")
-    if state.startswith("42501"):
-        return DatabaseRefusedError(f"PostgreSQL refused this ({said}); give the role the rights it lacks.")
-    return _unknown_schema(said)
-
-
-def _unknown_schema(said: str) -> SchemaError:
+    if state == "42501":
+        return DatabaseRefusedError(
+            f"PostgreSQL refused this ({said}); connect as a member of a role that may (`traceai db harden` sets them up)."
+        )
     return SchemaError(f"The schema is not the one this release knows ({said}); run `traceai db check`.")
 
 

@@ -2,16 +2,24 @@
 
 import importlib.util
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect
 
-from traceai.db.tables import APPEND_ONLY
+from traceai.db import protection
+from traceai.db.protection import Catalog, Function
 from traceai.errors import SchemaError
+
+# Whoever changes the schema holds it. Any number serves, as long as every release uses the same: "trac" in ASCII.
+ADVISORY_LOCK = 0x74726163
 
 
 def configuration(engine: Engine) -> Config:
@@ -69,13 +77,26 @@ def require_current(engine: Engine) -> None:
     raise SchemaError(f"The database schema is at {found}, which this release does not know; install a newer traceai.")
 
 
+def functions(engine: Engine) -> dict[str, Function]:
+    """The functions in the database by name, as the newest migration that makes one makes it."""
+    found: dict[str, Function] = {}
+    for script in ScriptDirectory.from_config(configuration(engine)).walk_revisions():
+        for value in vars(script.module).values():
+            function = Function.parse(value) if isinstance(value, str) else None
+            if function is not None:
+                found.setdefault(function.name, function)
+    return found
+
+
 def unprotected(engine: Engine) -> list[str]:
-    """Evidence tables on which an append-only trigger is missing or switched off."""
-    query = text(
-        "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
-        " WHERE t.tgname IN ('append_only_rows', 'append_only_table') AND t.tgenabled = 'A'"
-        " GROUP BY c.relname HAVING count(*) = 2"
-    )
-    with engine.connect() as connection:
-        protected = set(connection.execute(query).scalars())
-    return sorted({str(table.__tablename__) for table in APPEND_ONLY} - protected)
+    """Evidence tables and partitions on which an append-only trigger is missing, switched off or another."""
+    with looking(engine) as catalog:
+        return protection.unprotected(catalog)
+
+
+@contextmanager
+def looking(engine: Engine) -> Iterator[Catalog]:
+    """The system catalogs, in one transaction: committed at the end of the block, rolled back when the block raises."""
+    with engine.begin() as connection:
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        yield Catalog(driver)

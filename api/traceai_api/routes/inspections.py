@@ -1,26 +1,55 @@
 """Decisions: make one, search them, look at one."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 
 from traceai.access import Permission, Principal
 from traceai.db.tables import Inspection, Journal
-from traceai.errors import BlobMissingError, ImageError, InputError
+from traceai.errors import (
+    BlobMissingError,
+    BlobTamperedError,
+    CheckpointConflictError,
+    CheckpointStoreError,
+    ConflictError,
+    DecisionNotFoundError,
+    EvidenceError,
+    ImageError,
+    InputError,
+    KeyFileError,
+    LedgerForeignError,
+    LedgerForkedError,
+    LedgerGapError,
+    LedgerRolledBackError,
+    ModelError,
+    ModelNotFoundError,
+    ModelStateError,
+    ModelTamperedError,
+    NoteError,
+    PolicyError,
+    RecordError,
+    StationNotFoundError,
+    UnavailableError,
+    VerificationError,
+)
 from traceai.images.containers import DEFAULT_LIMITS
 from traceai.inspection import history
 from traceai.inspection.history import Filter
 from traceai.inspection.picture import explanation_png
+from traceai.ledger import evidence
+from traceai.ledger.evidence_file import MEDIA_TYPE
 from traceai.review import verdicts
 from traceai.sdk import Trace
+from traceai_api.answers import IMAGES, Responses, guarded
 from traceai_api.dependencies import SessionDep, TraceDep, allowed
 from traceai_api.schemas import InspectionDetail, InspectionOut, InspectionPage, ReviewIn, ReviewOut
 
 router = APIRouter(prefix="/inspections", tags=["inspections"])
 Reader = Annotated[Principal, Depends(allowed(Permission.READ_DECISIONS))]
 
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+PNG: Responses = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+EVIDENCE: Responses = {200: {"content": {MEDIA_TYPE: {}}, "description": "An evidence file, `traceai-evidence/1`."}}
 
 
 def period(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
@@ -54,7 +83,7 @@ def wanted(  # one parameter a filter, as the query string has them
 FilterDep = Annotated[Filter, Depends(wanted)]
 
 
-@router.get("", summary="Search decisions, newest first")
+@router.get("", summary="Search decisions, newest first", responses=guarded(InputError, RecordError))
 def search(
     _: Reader,
     session: SessionDep,
@@ -68,7 +97,15 @@ def search(
     )
 
 
-@router.post("", status_code=201, summary="Inspect one image and record the decision")
+@router.post(
+    "",
+    status_code=201,
+    summary="Inspect one image and record the decision",
+    responses=guarded(
+        InputError, ModelError, ModelNotFoundError, StationNotFoundError, BlobMissingError, ModelStateError, ConflictError,
+        *IMAGES, ModelTamperedError, BlobTamperedError, RecordError, UnavailableError, body=True,
+    ),
+)  # fmt: skip
 def inspect(
     principal: Annotated[Principal, Depends(allowed(Permission.INSPECT))],
     trace: TraceDep,
@@ -96,13 +133,22 @@ def inspect(
         return InspectionOut.of(session.get_one(Journal, decision.receipt.index))
 
 
-@router.get("/{reference}", summary="One decision and what it stands on")
+@router.get(
+    "/{reference}",
+    summary="One decision and what it stands on",
+    responses=guarded(InputError, DecisionNotFoundError, RecordError),
+)
 def detail(_: Reader, session: SessionDep, reference: str) -> InspectionDetail:
     row = history.find(session, reference)
     return InspectionDetail.of_dossier(history.dossier(session, row), session.get_one(Journal, row.journal_index))
 
 
-@router.get("/{reference}/image", summary="The image, byte for byte as it arrived", response_class=Response)
+@router.get(
+    "/{reference}/image",
+    summary="The image, byte for byte as it arrived",
+    response_class=Response,
+    responses=guarded(InputError, DecisionNotFoundError, BlobMissingError, BlobTamperedError, UnavailableError),
+)
 def image(
     _: Annotated[Principal, Depends(allowed(Permission.READ_IMAGES))],
     session: SessionDep,
@@ -124,20 +170,54 @@ def image(
 
 
 @router.get(
-    "/{reference}/explanation.png", summary="Image and heat map side by side", response_class=Response, responses=PNG
-)
+    "/{reference}/explanation.png",
+    summary="Image and heat map side by side",
+    response_class=Response,
+    responses=PNG
+    | guarded(
+        InputError, DecisionNotFoundError, BlobMissingError, ConflictError, *IMAGES, BlobTamperedError, RecordError,
+        VerificationError, UnavailableError,
+    ),
+)  # fmt: skip
 def explanation(_: Reader, session: SessionDep, trace: TraceDep, reference: str) -> Response:
     row = history.find(session, reference)
     picture = explanation_png(history.dossier(session, row), stored_image(trace, row))
     return Response(picture, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
 
 
-@router.get("/{reference}/reviews", summary="What people found this part to be, oldest first")
+@router.get(
+    "/{reference}/evidence",
+    summary="The evidence file: this decision with all that proves it, to be verified offline",
+    response_class=Response,
+    responses=EVIDENCE
+    | guarded(
+        InputError, DecisionNotFoundError, ConflictError, RecordError, LedgerGapError, EvidenceError, LedgerRolledBackError,
+        LedgerForkedError, NoteError, PolicyError, LedgerForeignError, KeyFileError, CheckpointStoreError,
+        CheckpointConflictError,
+    ),
+)  # fmt: skip
+def evidence_file(_: Reader, trace: TraceDep, reference: str) -> Response:
+    found = evidence.prove(trace.signer, reference)
+    name = f'attachment; filename="{found.id}.evidence.json"'
+    headers = {"Content-Disposition": name, "X-Content-Type-Options": "nosniff"}
+    return Response(found.data, media_type=MEDIA_TYPE, headers=headers)
+
+
+@router.get(
+    "/{reference}/reviews",
+    summary="What people found this part to be, oldest first",
+    responses=guarded(InputError, DecisionNotFoundError, RecordError),
+)
 def reviews(_: Reader, session: SessionDep, reference: str) -> list[ReviewOut]:
     return [ReviewOut.of(r) for r in history.dossier(session, history.find(session, reference)).reviews]
 
 
-@router.post("/{reference}/reviews", status_code=201, summary="Add what you found this part to be")
+@router.post(
+    "/{reference}/reviews",
+    status_code=201,
+    summary="Add what you found this part to be",
+    responses=guarded(InputError, DecisionNotFoundError, ConflictError, RecordError, body=True),
+)
 def review(
     principal: Annotated[Principal, Depends(allowed(Permission.REVIEW))],
     session: SessionDep,
