@@ -168,7 +168,9 @@ def leaves_only(engine: Engine, count: int) -> None:
     """A journal that is good for nothing but its tree: `count` leaves and the nodes above them."""
     frontier = Frontier()
     with psycopg.connect(_plain(engine)) as connection:
-        connection.execute("SELECT traceai_extend(%s)", [count])
+        for last in range(0, count + 2**20, 2**20):
+            connection.execute("UPDATE ledger_head SET size = %s", [last])
+            connection.execute("SELECT traceai_extend(%s)", [last])
         for start in range(0, count, 2**18):
             nodes = []
             with connection.cursor().copy('COPY journal ("index", entry, leaf_hash) FROM STDIN') as copy:

@@ -12,15 +12,21 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8765,
 ) -> None:
-    """Serve the HTTP API until interrupted, and sign a checkpoint every few seconds."""
+    """Serve the HTTP API until interrupted, sign a checkpoint every few seconds, and have the witnesses of the policy cosign it."""
     import uvicorn  # noqa: PLC0415
 
     from traceai.ledger.signing import Heartbeat  # noqa: PLC0415
+    from traceai.ledger.witnessing import CosignedSizes, collect  # noqa: PLC0415
     from traceai_api.app import create_app  # noqa: PLC0415
 
     listening = listen(host, port)
     with opened() as trace, listening:
         console.print(f"traceai listens on http://{host}:{port}/v1 (description at /v1/openapi.json)", highlight=False)
         app = create_app(trace)
-        with Heartbeat(trace.checkpoint) as app.state.heartbeat:
+        sizes = CosignedSizes(trace.settings.absolute_home / "witnesses.json")
+        # A beat of its own: a witness that does not answer holds up no signature.
+        with (
+            Heartbeat(trace.checkpoint) as app.state.heartbeat,
+            Heartbeat(lambda: collect(trace.signer, trace.checkpoint(), sizes)) as app.state.witnessing,
+        ):
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

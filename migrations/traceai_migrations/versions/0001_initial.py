@@ -53,6 +53,8 @@ DECLARE
     part text;
     number bigint;
 BEGIN
+    -- Whoever appends may ask for what the next entries need, and not for a million partitions.
+    last := least(last, (SELECT size FROM ledger_head) + 4 * 1048576);
     FOREACH parent IN ARRAY ARRAY['journal', 'inspection', 'heat_map'] LOOP
         -- From the newest down to the first that is there: every one before it is there too.
         FOR number IN REVERSE last / 1048576 .. 0 LOOP
