@@ -162,7 +162,7 @@ def test_a_url_that_is_not_postgresql(run: Run, tmp_path: Path, monkeypatch: pyt
 def test_a_crash_exits_3_and_is_no_verification_result(run: Run, here: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     from traceai.ledger import verification
 
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(verification, "verify", crash)
