@@ -100,7 +100,7 @@ def _reference(engine: Engine, count: int = 50_000) -> float:
 
 
 def _hold(engine: Engine, since: Verified | None = None) -> None:
-    outcome = verification.verify(engine, since=since)
+    outcome = verification.verify(engine, since=since, workers=os.cpu_count() or 1)
     assert outcome.holds, [finding for fact in outcome.facts for finding in fact.findings][:3]
 
 

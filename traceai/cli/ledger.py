@@ -19,7 +19,7 @@ from traceai.cli.terminal import (
     table,
 )
 from traceai.errors import ConflictError, UnavailableError, VerificationError
-from traceai.ledger import log, standing
+from traceai.ledger import log, standing, verification
 from traceai.ledger.facts import Outcome
 
 if TYPE_CHECKING:
@@ -97,7 +97,11 @@ def verify(
         since = last.load(origin) if since_last else None
         with progress("verifying", unit="entries") as advance:
             outcome = audit(
-                trace.signer, trace.blobs if blobs else None, advance, since=since and since[0], workers=workers
+                trace.signer,
+                trace.blobs if blobs else None,
+                advance,
+                since=since and since[0],
+                workers=workers or verification.processes(trace.database.engine, since and since[0]),
             )
         if outcome.holds and outcome.reached.size:
             last.save(origin, outcome.reached)

@@ -31,7 +31,7 @@ def audit(
     progress: Progress | None = None,
     *,
     since: Verified | None = None,
-    workers: int | None = None,
+    workers: int = 1,
 ) -> Outcome:
     """`verification.verify`, with every checkpoint that the home of `signer` keeps, and the facts about those."""
     # First what was signed, then the journal: one that is looked at later holds all of it.

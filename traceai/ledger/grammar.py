@@ -35,21 +35,20 @@ class Grammar:
         self.schema = record_type.schema_name
         self._pattern = re.compile(self._object(shape(record_type), record_type))
 
-    def matches(self, entry: bytes) -> "re.Match[bytes] | None":
-        """The match of a recognised entry, with its `id` as a group."""
+    def matches(self, entry: bytes) -> bool:
         match = self._pattern.fullmatch(entry)
         if match is None:
-            return None
+            return False
         # A map is "name":"decimal",... and neither holds a quote, so every fourth piece between quotes is a name.
-        for members in match.groups()[1:]:
+        for members in match.groups():
             if not _ascending(tuple(members.split(b'"')[1::4])):
-                return None
+                return False
         if not entry.isascii():
             try:
                 entry.decode("utf-8")
             except UnicodeDecodeError:
-                return None
-        return match
+                return False
+        return True
 
     def _object(self, branch: Branch, record_type: type[Record] | None = None) -> bytes:
         members = dict(self._members(branch, record_type))
@@ -59,8 +58,6 @@ class Grammar:
         for part in branch.parts:
             name = part.path[-1] if isinstance(part, Leaf) else part.name
             pattern = self._value(part.hint) if isinstance(part, Leaf) else self._object(part)
-            if record_type is not None and name == "id":
-                pattern = b"(?P<id>%s)" % pattern
             yield name, b"(?:null|%s)" % pattern if part.nullable else pattern
         if record_type is not None:
             yield "schema", re.escape(b'"%s"' % record_type.schema_name.encode())
@@ -109,12 +106,12 @@ def grammars() -> tuple[Grammar, ...]:
     return tuple(found)
 
 
-def recognise(entry: bytes) -> tuple[str, str] | None:
-    """(schema, id) of an entry that is certainly a valid record; None where that takes a closer look.
+def recognise(entry: bytes) -> str | None:
+    """The schema of an entry that is certainly a valid record; None where that takes a closer look.
 
     The calendar is left to whoever compares the row: a time that a `timestamptz` column gives back is a real one.
     """
     for grammar in grammars():
-        if (match := grammar.matches(entry)) is not None:
-            return grammar.schema, match["id"][1:-1].decode()
+        if grammar.matches(entry):
+            return grammar.schema
     return None

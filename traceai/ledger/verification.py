@@ -46,7 +46,7 @@ def verify(
     *,
     known: Sequence[KnownHead] = (),
     since: Verified | None = None,
-    workers: int | None = None,
+    workers: int = 1,
 ) -> Outcome:
     """Recompute the ledger from its bytes and compare everything that claims to agree with it.
 
@@ -56,7 +56,8 @@ def verify(
         progress: called with (entries done, entries in all).
         known: tree heads known from outside the database; the history has to lead to each of them.
         since: go on from here instead of from the beginning.
-        workers: processes; None takes one a processor, and none but this one for a small ledger.
+        workers: processes; 1 is this one alone. More are spawned, so a script that asks for them has to be importable: it calls
+            this under `if __name__ == "__main__":` (see `multiprocessing`).
     """
     with (
         translated(),
@@ -64,6 +65,14 @@ def verify(
         connection.begin(),
     ):
         return _Verifier(connection, blobs, progress, known, since or Verified(), workers).run()
+
+
+def processes(engine: Engine, since: Verified | None = None) -> int:
+    """As many as it is worth to verify this ledger with: one a processor, and this one alone where there is little to do."""
+    with translated(), engine.connect() as connection:
+        last: int = connection.execute(select(func.coalesce(func.max(JOURNAL.c.index), -1))).scalar_one()
+    entries = last + 1 - (since.size if since else 0)
+    return (os.cpu_count() or 1) if entries >= WORTH_PROCESSES * SPAN else 1
 
 
 def verify_within(
@@ -84,7 +93,7 @@ class _Verifier:
         progress: Progress | None,
         known: Sequence[KnownHead],
         since: Verified,
-        workers: int | None,
+        workers: int,
     ) -> None:
         self.connection, self.blobs, self.progress, self.workers = connection, blobs, progress, workers
         self.driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
@@ -138,19 +147,21 @@ class _Verifier:
         for start in range(self.since.size, end, SPAN):
             stop = min(start + SPAN, end)
             stretches.append((start, stop, tuple(size for size in sizes if start < size <= stop)))
-        workers = self.workers or (os.cpu_count() or 1)
-        if workers == 1 or (self.workers is None and len(stretches) < WORTH_PROCESSES):
+        if self.workers == 1 or len(stretches) == 1:
             for stretch in stretches:
                 yield spans.verify_span(self.driver, *stretch)
             return
         url = self.connection.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         snapshot = self.connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-        with ProcessPoolExecutor(workers, get_context("spawn"), _join, (url, snapshot)) as pool, _no_stragglers(pool):
+        with (
+            ProcessPoolExecutor(self.workers, get_context("spawn"), _join, (url, snapshot)) as pool,
+            _no_stragglers(pool),
+        ):
             # Never more under way than the processes need: what is done waits here for its turn, and memory stays flat.
             waiting: deque[Future[Span]] = deque()
             for stretch in stretches:
                 waiting.append(pool.submit(_work, stretch))
-                if len(waiting) > 2 * workers:
+                if len(waiting) > 2 * self.workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
