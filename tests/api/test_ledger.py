@@ -63,8 +63,11 @@ class Follower:
             found += hashes
         return found
 
-    def hashes(self, level: int, start: int, stop: int) -> Sequence[bytes]:
+    def hashes(self, runs: Sequence[tiles.Run]) -> list[list[bytes]]:
         """A `tiles.TreeReader` over HTTP."""
+        return [self._run(*run) for run in runs]
+
+    def _run(self, level: int, start: int, stop: int) -> list[bytes]:
         number = start // 256
         width = min(256, (self.size >> 8 * level) - number * 256)
         data = self.tile(Tile(level, number, width))

@@ -60,8 +60,8 @@ def test_spans_make_one_tree(trace: Trace, workers: int) -> None:
 def test_the_stored_nodes_are_those_of_the_tree(trace: Trace) -> None:
     hashes = leaves(trace)
     with trace.database.session() as session:
-        stored = DatabaseTree(session.connection()).hashes(1, 0, SIZE // 256)
-    assert list(stored) == [merkle.root(hashes[n * 256 : (n + 1) * 256]) for n in range(SIZE // 256)]
+        stored = DatabaseTree(session.connection()).hashes([(1, 0, SIZE // 256)])
+    assert stored == [[merkle.root(hashes[n * 256 : (n + 1) * 256]) for n in range(SIZE // 256)]]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

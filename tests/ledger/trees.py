@@ -20,9 +20,9 @@ class ListTree:
                 [merkle.root(below[start : start + tiles.WIDTH]) for start in range(0, full, tiles.WIDTH)]
             )
         self.size = len(leaf_hashes)
-        self.reads: list[tuple[int, int, int]] = []
+        self.reads: list[tiles.Run] = []
 
-    def hashes(self, level: int, start: int, stop: int) -> Sequence[bytes]:
-        assert 0 <= start < stop <= self.size >> 8 * level
-        self.reads.append((level, start, stop))
-        return self.levels[level][start:stop]
+    def hashes(self, runs: Sequence[tiles.Run]) -> list[list[bytes]]:
+        assert all(0 <= start < stop <= self.size >> 8 * level for level, start, stop in runs)
+        self.reads += runs
+        return [self.levels[level][start:stop] for level, start, stop in runs]

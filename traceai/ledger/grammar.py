@@ -21,6 +21,11 @@ from traceai.ledger.records import SCHEMAS, Record
 _NAME = rb'"[^"\\\x00-\x1f\x7f]{1,200}+"'
 _TEXT = rb'"[^"\\\x00-\x1f\x7f]{0,2000}+"'
 _DECIMAL = rb'"-?+(?>0|[1-9][0-9]*+)(?:\.[0-9]++)?+"'
+_PAIR = b"%s:%s" % (_NAME, _DECIMAL)
+_MAP = b"((?:%s(?:,%s)*+)?+)" % (_PAIR, _PAIR)
+
+# The names of a map, in order.
+_Names = tuple[bytes, ...]
 
 
 class _NotRegularError(Exception):
@@ -33,22 +38,34 @@ class Grammar:
     def __init__(self, record_type: type[Record]) -> None:
         """Raises _NotRegularError."""
         self.schema = record_type.schema_name
-        self._pattern = re.compile(self._object(shape(record_type), record_type))
+        self._source = self._object(shape(record_type), record_type)
+        self._any = self._usual = re.compile(self._source)
+        # One model's decisions have the same names in every map: what expects them need not look for them.
+        self._expecting = lru_cache(maxsize=100)(self._compile)
 
     def matches(self, entry: bytes) -> bool:
-        match = self._pattern.fullmatch(entry)
-        if match is None:
-            return False
-        # A map is "name":"decimal",... and neither holds a quote, so every fourth piece between quotes is a name.
-        for members in match.groups():
-            if not _ascending(tuple(members.split(b'"')[1::4])):
+        if self._usual is self._any or self._usual.fullmatch(entry) is None:
+            match = self._any.fullmatch(entry)
+            if match is None:
                 return False
+            # A map is "name":"decimal",... and neither holds a quote, so every fourth piece between quotes is a name.
+            maps = tuple(tuple(members.split(b'"')[1::4]) for members in match.groups())
+            if not all(map(_ascending, maps)):
+                return False
+            if maps:
+                self._usual = self._expecting(maps)
         if not entry.isascii():
             try:
                 entry.decode("utf-8")
             except UnicodeDecodeError:
                 return False
         return True
+
+    def _compile(self, maps: tuple[_Names, ...]) -> re.Pattern[bytes]:
+        """The same expression for entries whose maps have these names."""
+        first, *others = self._source.split(_MAP)
+        expected = (b",".join(b'"%s":%s' % (re.escape(name), _DECIMAL) for name in names) for names in maps)
+        return re.compile(first + b"".join(names + piece for names, piece in zip(expected, others, strict=True)))
 
     def _object(self, branch: Branch, record_type: type[Record] | None = None) -> bytes:
         members = dict(self._members(branch, record_type))
@@ -75,8 +92,7 @@ class Grammar:
         if get_origin(hint) is Literal:
             return b"(?:%s)" % b"|".join(re.escape(b'"%s"' % value.encode()) for value in get_args(hint))
         if hint == dict[records.Name, records.DecimalString]:
-            pair = b"%s:%s" % (_NAME, _DECIMAL)
-            return b"\\{((?:%s(?:,%s)*+)?+)\\}" % (pair, pair)
+            return b"\\{%s\\}" % _MAP
         metadata = getattr(hint, "__metadata__", ())
         for constraint in metadata:
             if isinstance(constraint, StringConstraints) and isinstance(constraint.pattern, str):
@@ -89,7 +105,7 @@ class Grammar:
 
 
 @lru_cache(maxsize=1000)
-def _ascending(names: tuple[bytes, ...]) -> bool:
+def _ascending(names: _Names) -> bool:
     """Sorted, none twice, and ASCII, where UTF-16 code units sort like bytes."""
     return all(name.isascii() for name in names) and all(a < b for a, b in pairwise(names))
 

@@ -1,8 +1,8 @@
 """Verify one span of the ledger: the entries `start` to `stop` - 1, and the rows that stand for them.
 
 A span is read in a handful of queries, whole columns at a time. Nearly every entry is settled by three comparisons: its hash
-with the stored one, its bytes with the grammar of its record, and its bytes with what PostgreSQL writes back from its row. Only
-what differs in any of them is parsed and looked at column by column (`ledger.comparison`), so that the place can be named.
+with the stored one, its bytes with the grammar of its record, and its hash with that of what PostgreSQL writes back from its row.
+Only what differs in any of them is parsed and looked at column by column (`ledger.comparison`), so that the place can be named.
 
 Spans are independent of each other: worker processes take them in any order, and `verification` puts the tree together.
 """
@@ -30,6 +30,19 @@ from traceai.ledger.records import SCHEMAS, Entry, Inspection, InspectionFailed,
 SPAN = 4096
 
 Subtrees = list[tuple[int, bytes]]
+
+_MAPS_AGREE = """
+    SELECT m.indices IS NOT DISTINCT FROM d.indices AND m.digests IS NOT DISTINCT FROM d.digests
+    FROM (
+        SELECT pg_catalog.array_agg(journal_index ORDER BY journal_index) AS indices,
+            pg_catalog.array_agg(pg_catalog.sha256(grid) ORDER BY journal_index) AS digests
+        FROM heat_map WHERE journal_index >= %(start)s AND journal_index < %(stop)s
+    ) m, (
+        SELECT pg_catalog.array_agg(journal_index ORDER BY journal_index) AS indices,
+            pg_catalog.array_agg(explanation_sha256 ORDER BY journal_index) AS digests
+        FROM inspection WHERE journal_index >= %(start)s AND journal_index < %(stop)s AND failure_code IS NULL
+    ) d
+"""
 
 
 @dataclass
@@ -97,11 +110,12 @@ class _Reader:
     def __init__(self, connection: psycopg.Connection[Any], start: int, stop: int) -> None:
         self.connection, self.start, self.stop = connection, start, stop
         self.found = Findings.none()
-        # What PostgreSQL writes back, by table and index. What is left at the end claims an entry that is another's.
+        # Leaf hashes of the rows as PostgreSQL writes them back, by table and index. What is left at the end claims an entry that
+        # is another's.
         self.written: dict[str, dict[int, bytes | None]] = {}
         self.doubles: set[tuple[str, int]] = set()
         self.numbers: dict[str, list[tuple[int, int, int]]] = {}
-        self.suspects: list[tuple[int, bytes]] = []
+        self.suspects: list[tuple[int, bytes, bytes]] = []
 
     def run(self, marks: frozenset[int]) -> Span:
         for model in tables.EVIDENCE:
@@ -110,7 +124,7 @@ class _Reader:
         frontier, at, nodes = Frontier(), {}, {}
         expected = self.start
         journal = self._fetch(
-            'SELECT "index", entry, leaf_hash FROM journal WHERE "index" >= %s AND "index" < %s ORDER BY "index"'
+            'SELECT "index", entry, leaf_hash FROM journal WHERE "index" >= %(start)s AND "index" < %(stop)s ORDER BY "index"'
         )
         for fact in (self.found.entries, self.found.leaves, self.found.rows):
             fact.checked = len(journal)
@@ -135,7 +149,7 @@ class _Reader:
         self._reviews()
         uses = self._fetch(
             "SELECT model_name, model_version, model_digest, runtime, min(journal_index) FROM inspection"
-            " WHERE journal_index >= %s AND journal_index < %s GROUP BY 1, 2, 3, 4"
+            " WHERE journal_index >= %(start)s AND journal_index < %(stop)s GROUP BY 1, 2, 3, 4"
         )
         return Span(
             start=self.start,
@@ -163,26 +177,25 @@ class _Reader:
         if (schema := recognise(entry)) is not None:
             table = _table(schema)
             written = self.written[table]
-            if written.get(index) == entry and not (self.doubles and (table, index) in self.doubles):
+            if written.get(index) == computed and not (self.doubles and (table, index) in self.doubles):
                 del written[index]
                 return computed
-        self.suspects.append((index, entry))
+        self.suspects.append((index, entry, computed))
         return computed
 
     def _explain(self) -> set[int]:
         """Parse what was not settled, and compare it column by column. Returns the decisions among it."""
-        differing: list[tuple[int, Entry, bytes | None]] = []
+        differing: list[tuple[int, Entry]] = []
         decisions = set()
-        for index, data in self.suspects:
+        for index, data, computed in self.suspects:
             try:
                 entry = Entry.parse(data)
             except RecordError as error:
                 self.found.entries.fail(f"journal index {index}: {error.message}")
                 continue
             name = _table(entry.record.schema_name)
-            written = self.written[name].pop(index, None)
-            if written != data or (name, index) in self.doubles:
-                differing.append((index, entry, written))
+            if self.written[name].pop(index, None) != computed or (name, index) in self.doubles:
+                differing.append((index, entry))
                 if isinstance(entry.record, Inspection):
                     decisions.add(index)
         comparison.explain(self.connection, differing, self.found.rows)
@@ -191,8 +204,9 @@ class _Reader:
     # --- what is read ---------------------------------------------------------------------------------------------
 
     def _fetch(self, query: str) -> list[tuple[Any, ...]]:
+        """`query` has to name %(start)s and %(stop)s."""
         with self.connection.cursor(binary=True) as cursor:
-            return cursor.execute(query.encode(), (self.start, self.stop)).fetchall()
+            return cursor.execute(query.encode(), {"start": self.start, "stop": self.stop}).fetchall()
 
     def _read_back(self, table: str) -> None:
         written: dict[int, bytes | None] = {}
@@ -219,31 +233,39 @@ class _Reader:
     def _nodes(self, computed: dict[int, bytes]) -> None:
         """Compare the stored hashes of level 1 with those of the entries."""
         stored = self._fetch(
-            'SELECT "index", hash FROM tree_node WHERE level = 1 AND "index" >= %s / 256 AND "index" < (%s + 255) / 256'
+            'SELECT "index", hash FROM tree_node WHERE level = 1'
+            ' AND "index" >= %(start)s / 256 AND "index" < (%(stop)s + 255) / 256'
         )
         compare_nodes(1, dict(stored), computed, self.found.tree)
 
     def _doubtful_maps(self) -> set[int]:
         """Decisions whose heat map is missing or does not have the digest in their row. Maps of no decision are told."""
+        if self._maps_agree():
+            return set()
         for (index,) in self._fetch(
             "SELECT h.journal_index FROM heat_map h LEFT JOIN inspection i ON i.journal_index = h.journal_index"
-            " WHERE h.journal_index >= %s AND h.journal_index < %s"
+            " WHERE h.journal_index >= %(start)s AND h.journal_index < %(stop)s"
             " AND (i.journal_index IS NULL OR i.failure_code IS NOT NULL)"
         ):
             self.found.maps.fail(f"table heat_map: there is a map of journal index {index}, whose entry records none")
         doubtful = self._fetch(
             "SELECT i.journal_index FROM inspection i LEFT JOIN heat_map h ON h.journal_index = i.journal_index"
-            " WHERE i.journal_index >= %s AND i.journal_index < %s AND i.failure_code IS NULL"
+            " WHERE i.journal_index >= %(start)s AND i.journal_index < %(stop)s AND i.failure_code IS NULL"
             " AND pg_catalog.sha256(h.grid) IS DISTINCT FROM i.explanation_sha256"
         )
         return {index for (index,) in doubtful}
+
+    def _maps_agree(self) -> bool:
+        """The maps of the span, in order, have the digests in the rows of its decisions: one comparison in place of a join."""
+        ((agree,),) = self._fetch(_MAPS_AGREE)
+        return bool(agree)
 
     def _reviews(self) -> None:
         for index, inspection, known in self._fetch(
             "SELECT r.journal_index, r.inspection_id, coalesce(j.leaf_hash = r.inspection_leaf"
             " AND i.journal_index < r.journal_index, false) FROM review r"
             ' LEFT JOIN inspection i ON i.id = r.inspection_id LEFT JOIN journal j ON j."index" = i.journal_index'
-            " WHERE r.journal_index >= %s AND r.journal_index < %s"
+            " WHERE r.journal_index >= %(start)s AND r.journal_index < %(stop)s"
         ):
             self.found.references.checked += 1
             if not known:
@@ -284,10 +306,12 @@ def _readback_query(table: str) -> str:
         about = ", r.station, r.station_seq, r.failure_code IS NULL"
     else:
         (sql,) = written.values()
-    columns = f"r.journal_index, pg_catalog.convert_to({sql}, 'UTF8'){about}".replace("%", "%%")
+    columns = f"r.journal_index, pg_catalog.sha256('\\x00' || pg_catalog.convert_to({sql}, 'UTF8')){about}".replace(
+        "%", "%%"
+    )
     return (
         f"SELECT {columns} FROM {table} r"  # noqa: S608  # from the records and the metadata
-        " WHERE r.journal_index >= %s AND r.journal_index < %s ORDER BY r.journal_index"
+        " WHERE r.journal_index >= %(start)s AND r.journal_index < %(stop)s ORDER BY r.journal_index"
     )
 
 

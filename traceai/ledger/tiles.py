@@ -19,14 +19,15 @@ LARGEST_INDEX = 2**63 - 1
 LONGEST_ENTRY = 2**16 - 1
 
 
+# (level, start, stop): the full subtrees number `start` to `stop` - 1 of 256**level leaves; 1 to 256 of them, all of one tile.
+Run = tuple[int, int, int]
+
+
 class TreeReader(Protocol):
     """What stores a tree."""
 
-    def hashes(self, level: int, start: int, stop: int) -> Sequence[bytes]:
-        """The MTH (32 bytes each) of the full subtrees number `start` to `stop` - 1 of 256**level leaves, left to right.
-
-        It is asked for 1 to 256 hashes, all of one tile.
-        """
+    def hashes(self, runs: Sequence[Run]) -> Sequence[Sequence[bytes]]:
+        """The MTH (32 bytes each) of the subtrees of each run, left to right. All that a proof needs is asked for at once."""
         ...
 
 
@@ -129,7 +130,7 @@ def tile_data(reader: TreeReader, tile: Tile) -> bytes:
     if tile.level is None:
         raise TileError("The tree's hashes are in numbered levels; this tile holds entries.")
     start = tile.index * WIDTH
-    return b"".join(_read(reader, tile.level, start, start + tile.width))
+    return b"".join(*_read(reader, [(tile.level, start, start + tile.width)]))
 
 
 def entry_bundle(entries: Sequence[bytes]) -> bytes:
@@ -221,16 +222,17 @@ def consistency_proof(reader: TreeReader, size1: int, size2: int) -> list[bytes]
 def _subtrees(reader: TreeReader, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """MTH(D[start:stop]) of each range, all of which are nodes of one tree: `start` is a multiple of the range's own height."""
     runs = [list(_runs(start, stop)) for start, stop in ranges]
+    reads = _merged(run for of_range in runs for run in of_range)
     known: dict[tuple[int, int], bytes] = {}
-    for level, start, stop in _merged(run for of_range in runs for run in of_range):
-        for number, found in enumerate(_read(reader, level, start, stop), start):
+    for (level, start, _), hashes in zip(reads, _read(reader, reads), strict=True):
+        for number, found in enumerate(hashes, start):
             known[level, number] = found
     return [
         _fold([[known[level, i] for i in range(start, stop)] for level, start, stop in of_range]) for of_range in runs
     ]
 
 
-def _runs(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def _runs(start: int, stop: int) -> Iterator[Run]:
     """The stored hashes that make up D[start:stop], left to right: (level, first, last + 1), at most 255 a level."""
     for level in range(((stop - start).bit_length() - 1) // HEIGHT, -1, -1):
         shift = HEIGHT * level
@@ -240,15 +242,15 @@ def _runs(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         start = end << shift
 
 
-def _merged(runs: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
-    """The same hashes in as few reads as there can be, none of which leaves its tile."""
-    merged: list[tuple[int, int, int]] = []
+def _merged(runs: Iterable[Run]) -> list[Run]:
+    """The same hashes in as few runs as there can be, none of which leaves its tile."""
+    merged: list[Run] = []
     for level, start, stop in sorted(runs):
         if merged and merged[-1][0] == level and merged[-1][2] == start and start % WIDTH:
             merged[-1] = (level, merged[-1][1], stop)
         else:
             merged.append((level, start, stop))
-    return iter(merged)
+    return merged
 
 
 def _fold(runs: Iterable[Sequence[bytes]]) -> bytes:
@@ -261,7 +263,7 @@ def _fold(runs: Iterable[Sequence[bytes]]) -> bytes:
                 nodes = hashes[start : start + (1 << height)]
                 start += len(nodes)
                 while len(nodes) > 1:
-                    nodes = [merkle.node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes), 2)]
+                    nodes = list(map(merkle.node_hash, nodes[::2], nodes[1::2]))
                 peaks += nodes
     node = peaks.pop()
     while peaks:
@@ -269,10 +271,14 @@ def _fold(runs: Iterable[Sequence[bytes]]) -> bytes:
     return node
 
 
-def _read(reader: TreeReader, level: int, start: int, stop: int) -> Sequence[bytes]:
-    found = reader.hashes(level, start, stop)
-    if len(found) != stop - start:
-        raise LedgerGapError(f"The tree has {len(found)} of the {stop - start} hashes from {start} at level {level}.")
+def _read(reader: TreeReader, runs: Sequence[Run]) -> Sequence[Sequence[bytes]]:
+    found = reader.hashes(runs)
+    for (level, start, stop), hashes in zip(runs, found, strict=True):
+        if len(hashes) != stop - start:
+            raise LedgerGapError(
+                f"The tree has {len(hashes)} of the {stop - start} hashes from {start} at level {level}; run "
+                "`traceai ledger verify`."
+            )
     return found
 
 
