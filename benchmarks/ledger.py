@@ -15,9 +15,11 @@ import psycopg
 from sqlalchemy import Engine, text
 
 from benchmarks import scratch
-from traceai.ledger import merkle, tiles, verification
-from traceai.ledger.facts import Verified
+from traceai.ledger import merkle
+from traceai.ledger.tlog import tiles
 from traceai.ledger.tree import DatabaseTree
+from traceai.ledger.verification import verifier
+from traceai.ledger.verification.facts import Verified
 
 MILLION = 1_000_000
 
@@ -51,12 +53,12 @@ def _verification(url: str, size: int) -> None:
     )
     print(f"    peak memory, all processes  {max(peaks) / 2**20:8.0f} MiB; at {tenth:,} {less / 2**20:.0f} MiB")
 
-    reached = verification.verify(engine).reached
+    reached = verifier.verify(engine).reached
     for more in (1_000, 10_000, 100_000):
         scratch.decisions(engine, more)
         since = statistics.median(_timed(partial(_hold, engine, reached)) for _ in range(3))
         print(f"  since the last, {more:>7,} new   {since:8.2f} s, {since / more * 1e6:.0f} us a new decision")
-        reached = verification.verify(engine, since=reached).reached
+        reached = verifier.verify(engine, since=reached).reached
     engine.dispose()
 
 
@@ -102,7 +104,7 @@ def _reference(engine: Engine, count: int = 50_000) -> float:
 
 
 def _hold(engine: Engine, since: Verified | None = None) -> None:
-    outcome = verification.verify(engine, since=since, workers=os.cpu_count() or 1)
+    outcome = verifier.verify(engine, since=since, workers=os.cpu_count() or 1)
     assert outcome.holds, [finding for fact in outcome.facts for finding in fact.findings][:3]
 
 

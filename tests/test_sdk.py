@@ -10,7 +10,7 @@ import traceai
 from traceai.errors import AlreadyExistsError, InputError, ModelError, SplitError
 from traceai.explain.splitting import Split
 from traceai.images.preprocess import Preprocessing
-from traceai.ledger import verification
+from traceai.ledger.verification import verifier
 from traceai.models.operating_point import OperatingPoint
 from traceai.sdk import Trace
 from traceai.settings import Settings
@@ -45,7 +45,7 @@ def test_an_existing_network_becomes_traceable(trace: Trace, station: str, image
     assert decision.verdict in set(traceai.Verdict)
     assert decision.explanation.grid.shape == (7, 7)
     assert decision.receipt.index > 0
-    assert verification.verify(trace.database.engine, trace.blobs).holds
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_another_process_brings_the_code_and_gets_the_registered_weights(

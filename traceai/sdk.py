@@ -12,9 +12,9 @@ from traceai.errors import AlreadyExistsError, InputError, ModelError
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
 from traceai.inspection.inspector import Inspector
-from traceai.ledger.checkpoints import Stored
 from traceai.ledger.records import ModelRef
-from traceai.ledger.signing import Signer
+from traceai.ledger.signing.checkpoints import Stored
+from traceai.ledger.signing.signer import Signer
 from traceai.settings import Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import

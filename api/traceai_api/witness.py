@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from traceai.errors import TraceaiError
-from traceai.ledger.witness import LONGEST_REQUEST, PLAIN, Answer, Witness
+from traceai.ledger.witnesses.witness import LONGEST_REQUEST, PLAIN, Answer, Witness
 
 # A request is a few kilobytes; who needs longer than this is no log.
 READING_SECONDS = 20

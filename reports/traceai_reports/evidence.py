@@ -18,9 +18,9 @@ from traceai.inspection import history
 from traceai.inspection.history import Filter
 from traceai.inspection.picture import overlay_png
 from traceai.ledger import records
-from traceai.ledger.auditing import audit_within
-from traceai.ledger.facts import Outcome
 from traceai.ledger.log import append
+from traceai.ledger.verification.auditing import audit_within
+from traceai.ledger.verification.facts import Outcome
 from traceai.models.scores import GOOD
 from traceai.review import rates as review_rates
 from traceai.sdk import Trace

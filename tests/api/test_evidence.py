@@ -1,7 +1,7 @@
 from tests.api.conftest import Client
 from traceai.inspection.decision import Decision
 from traceai.ledger import verify
-from traceai.ledger.proofs import Trust
+from traceai.ledger.evidence.proofs import Trust
 from traceai.sdk import Trace
 
 

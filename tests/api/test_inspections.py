@@ -13,7 +13,7 @@ from tests.api.conftest import Client
 from traceai.db.tables import Inspection
 from traceai.images.decode import Limits, identify
 from traceai.inspection.decision import Decision
-from traceai.ledger import verification
+from traceai.ledger.verification import verifier
 from traceai.sdk import Trace
 
 
@@ -150,7 +150,7 @@ def test_a_station_posts_an_image_and_hears_the_verdict(
     assert found["part"]["serial"] == "SN-77"
     assert found["trigger"] == 5
     assert found["station_seq"] == 14
-    assert verification.verify(trace.database.engine, trace.blobs).holds
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_a_posted_file_that_is_no_image_is_refused_and_recorded(
@@ -252,5 +252,5 @@ def test_models_and_their_lives(client: Client, recorded: list[Decision]) -> Non
 
 
 def test_the_ledgers_head(client: Client, recorded: list[Decision], trace: Trace) -> None:
-    outcome = verification.verify(trace.database.engine)
+    outcome = verifier.verify(trace.database.engine)
     assert client("auditor").get("/v1/ledger").json() == {"size": outcome.size, "root": outcome.root.hex()}

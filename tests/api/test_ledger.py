@@ -12,10 +12,11 @@ from tests.api.conftest import Client
 from tests.ledger.test_log import refusal
 from traceai import access
 from traceai.inspection.decision import Decision
-from traceai.ledger import log, merkle, tiles
-from traceai.ledger.checkpoint import Checkpoint, open_checkpoint
+from traceai.ledger import log, merkle
 from traceai.ledger.note import VerifierKey
-from traceai.ledger.tiles import Tile, parse_entry_bundle
+from traceai.ledger.tlog import tiles
+from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from traceai.ledger.tlog.tiles import Tile, parse_entry_bundle
 from traceai.sdk import Trace
 from traceai_api.app import create_app
 

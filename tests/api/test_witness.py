@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.testclient import TestClient
 
-from tests.ledger.witnesses import LOG_KEY, ORIGIN, WITNESS_KEY, Log, serving, witness
+from tests.ledger.logs import LOG_KEY, ORIGIN, WITNESS_KEY, Log, serving, witness
 from traceai.errors import HomeError
-from traceai.ledger.checkpoint import open_checkpoint
-from traceai.ledger.witness import LONGEST_REQUEST, PLAIN, SIZE, Submission, Witness
+from traceai.ledger.tlog.checkpoint import open_checkpoint
+from traceai.ledger.witnesses.witness import LONGEST_REQUEST, PLAIN, SIZE, Submission, Witness
 from traceai_api.witness import create_app
 
 MONITORED = f"/{sha256(ORIGIN.encode()).hexdigest()}/checkpoint"

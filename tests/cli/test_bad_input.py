@@ -160,12 +160,12 @@ def test_a_url_that_is_not_postgresql(run: Run, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_crash_exits_3_and_is_no_verification_result(run: Run, here: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from traceai.ledger import verification
+    from traceai.ledger.verification import verifier
 
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr(verification, "verify", crash)
+    monkeypatch.setattr(verifier, "verify", crash)
     result = run("ledger", "verify")
     assert result.code == 3
     assert "unforeseen" in result.err

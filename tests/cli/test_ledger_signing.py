@@ -5,9 +5,9 @@ import pytest
 
 from tests.cli.conftest import Run
 from traceai.ledger import log
-from traceai.ledger.checkpoint import open_checkpoint
-from traceai.ledger.checkpoints import CheckpointStore
 from traceai.ledger.records import ReportIssued
+from traceai.ledger.signing.checkpoints import CheckpointStore
+from traceai.ledger.tlog.checkpoint import open_checkpoint
 from traceai.sdk import Trace
 
 ORIGIN = "press.example/line-4"
@@ -98,8 +98,8 @@ def test_who_cannot_sign_records_all_the_same_and_is_told(
 def older(run: Run, opened: Trace) -> Trace:
     """This home has signed more than the database holds."""
     key = opened.signer.keys.load(opened.signer.state().key)
-    from traceai.ledger.checkpoint import Checkpoint
     from traceai.ledger.note import sign_note
+    from traceai.ledger.tlog.checkpoint import Checkpoint
 
     later = sign_note(Checkpoint(ORIGIN, 9, bytes(32)).text(), key)
     opened.signer.store.advance(ORIGIN, 1, later)

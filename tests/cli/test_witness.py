@@ -14,10 +14,10 @@ import pytest
 from tests.cli.conftest import Run
 from tests.ledger.answering import answering
 from tests.ledger.rewriting import rewrite
+from tests.ledger.signing.test_timestamping import OPENSSL, Authority, reply
 from tests.ledger.test_log import refusal
-from tests.ledger.test_timestamping import OPENSSL, Authority, reply
 from traceai.ledger import log
-from traceai.ledger.checkpoint import open_checkpoint
+from traceai.ledger.tlog.checkpoint import open_checkpoint
 from traceai.sdk import Trace
 
 ORIGIN = "plant-a.example/line"

@@ -13,7 +13,7 @@ from traceai.db.connection import Database
 from traceai.images.blobs import BlobStore
 from traceai.inspection import history
 from traceai.inspection.history import Filter
-from traceai.ledger import verification
+from traceai.ledger.verification import verifier
 from traceai.review import rates, verdicts
 from traceai.sdk import Trace
 from traceai.settings import Settings
@@ -48,6 +48,6 @@ def test_from_image_to_verified_report(trace_15: Trace, images: Sequence[Path], 
     about = evidence.issue("erin")
     digest = audit_report(evidence.audit(trace_15, Filter(), about, "Audit"), tmp_path / "audit.pdf")
     evidence.record_issue(trace_15, "audit", digest, {}, about)
-    outcome = verification.verify(trace_15.database.engine, trace_15.blobs)
+    outcome = verifier.verify(trace_15.database.engine, trace_15.blobs)
     assert outcome.holds
     assert outcome.size == 3 + 1 + 12 + 12 + 1

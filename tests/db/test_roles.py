@@ -26,7 +26,8 @@ from traceai.db.tables import APPEND_ONLY, PARTITIONED
 from traceai.errors import ConflictError, DatabaseRefusedError, InputError
 from traceai.inspection import history
 from traceai.inspection.history import Filter
-from traceai.ledger import log, verification
+from traceai.ledger import log
+from traceai.ledger.verification import verifier
 from traceai.review import verdicts
 from traceai.sdk import Trace, connect
 from traceai.settings import Settings
@@ -141,7 +142,7 @@ def test_who_records_can_do_everything_that_the_code_does(
     evidence.record_issue(line, "audit", digest, {}, about)
     line.checkpoint()
     line.signer.rotate("ada", "Yearly.")
-    outcome = verification.verify(line.database.engine, line.blobs)
+    outcome = verifier.verify(line.database.engine, line.blobs)
     assert outcome.holds, [fact.findings for fact in outcome.facts]
     counts = {
         table: site.sql(f"SELECT count(*) FROM {table}")[0][0]
@@ -242,7 +243,7 @@ def test_who_reads_can_search_and_verify_and_enters_nothing(
     line.add_station("press-4", audit_pass_probability=1.0)
     list(line.inspector(register_tiny(line), "press-4").inspect_many(images))
     with connect(Settings(home=tmp_path / "auditor", database_url=site.url_of("alice"))) as trace:
-        outcome = verification.verify(trace.database.engine, line.blobs, workers=2)
+        outcome = verifier.verify(trace.database.engine, line.blobs, workers=2)
         assert outcome.holds
         assert outcome.size == line.checkpoint().size
         with trace.database.session() as session:
@@ -262,7 +263,7 @@ def test_who_signs_publishes_checkpoints_and_nothing_else(site: Site, line: Trac
         log.append(session, [refusal()])
     with connect(Settings(home=line.settings.home, database_url=site.url_of("notary"))) as trace:
         stored = trace.checkpoint()
-        assert verification.verify(trace.database.engine).holds
+        assert verifier.verify(trace.database.engine).holds
     assert stored.size == 2
     assert site.sql("SELECT size FROM checkpoint ORDER BY size") == [(1,), (2,)]
     for table in set(tables()) - {"checkpoint"}:

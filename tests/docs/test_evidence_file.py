@@ -8,8 +8,9 @@ import pytest
 
 from tests.docs.markdown import printed, programs, read, sections
 from tests.ledger import evidence_samples as samples
-from traceai.ledger import evidence_file, verify
-from traceai.ledger.evidence_file import EvidenceFile
+from traceai.ledger import verify
+from traceai.ledger.evidence import file
+from traceai.ledger.evidence.file import EvidenceFile
 
 TEXT = read("evidence-file.md")
 SECTIONS = sections(TEXT)
@@ -26,7 +27,7 @@ def test_the_fields_are_those_of_a_file() -> None:
     assert set(first_column("Fields")) == set(value)
     assert set(first_column("related")) == set(value["related"][0])
     assert set(first_column("timestamp")) == set(value["timestamps"][0])
-    assert f"`{evidence_file.SCHEMA}`" in SECTIONS["Fields"].rows()[0][1]
+    assert f"`{file.SCHEMA}`" in SECTIONS["Fields"].rows()[0][1]
 
 
 def test_the_facts_are_those_that_are_reported_in_their_order() -> None:
@@ -60,8 +61,8 @@ def test_the_exit_codes_are_all_there() -> None:
 
 
 def test_size_and_media_type() -> None:
-    assert f"{evidence_file.LARGEST:,} bytes" in SECTIONS["Form"].body
-    assert f"`{evidence_file.MEDIA_TYPE}`" in TEXT
+    assert f"{file.LARGEST:,} bytes" in SECTIONS["Form"].body
+    assert f"`{file.MEDIA_TYPE}`" in TEXT
     assert verify.NOT_ESTABLISHED.startswith("TRUST IS NOT ESTABLISHED")
     assert "TRUST IS NOT ESTABLISHED" in TEXT
 

@@ -12,13 +12,14 @@ import traceai
 from tests.docs.markdown import code, printed, read, sections
 from traceai.access import GRANTS
 from traceai.db.tables import Journal
-from traceai.ledger import log, records, verification
-from traceai.ledger.auditing import audit
+from traceai.ledger import log, records
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.note import COSIGNATURE, SigningKey
 from traceai.ledger.records import Entry
-from traceai.ledger.witness_policy import Policy, PolicyWitness
-from traceai.ledger.witnessing import record_policy
+from traceai.ledger.verification import verifier
+from traceai.ledger.verification.auditing import audit
+from traceai.ledger.witnesses.policy import Policy, PolicyWitness
+from traceai.ledger.witnesses.witnessing import record_policy
 from traceai.sdk import Trace
 
 TEXT = read("trust.md")
@@ -53,8 +54,9 @@ def sentences(path: Path) -> list[re.Pattern[str]]:
 PRINTED = [
     sentence
     for module in (
-        "ledger/verification.py", "ledger/spans.py", "ledger/comparison.py", "ledger/datasets.py", "ledger/records.py",
-        "ledger/auditing.py", "ledger/known.py", "ledger/standing.py", "ledger/keys.py", "ledger/witnessing.py",
+        "ledger/verification/verifier.py", "ledger/verification/spans.py", "ledger/verification/comparison.py",
+        "ledger/verification/datasets.py", "ledger/verification/auditing.py", "ledger/records.py", "ledger/signing/known.py",
+        "ledger/signing/standing.py", "ledger/signing/keys.py", "ledger/witnesses/witnessing.py",
         "images/blobs.py", "models/artifact.py", "cli/database.py",
     )
     for sentence in sentences(ROOT / module)
@@ -114,7 +116,7 @@ def report(issued_by: str) -> records.ReportIssued:
 def test_a_consistent_rewrite_is_not_seen_by_verification(
     trace: Trace, rewritten: tuple[log.Head, log.Receipt]
 ) -> None:
-    assert verification.verify(trace.database.engine, trace.blobs).holds
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_a_consistent_rewrite_is_seen_by_whoever_noted_the_root(rewritten: tuple[log.Head, log.Receipt]) -> None:

@@ -23,8 +23,8 @@ from traceai.errors import (
 from traceai.explain.summary import decode_grid
 from traceai.images.decode import decode, identify
 from traceai.inspection.inspector import Item
-from traceai.ledger import verification
 from traceai.ledger.records import Entry, InspectionFailed
+from traceai.ledger.verification import verifier
 from traceai.models import registry
 from traceai.sdk import Trace
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_decoded_is_recorded_and_the_rest_go_on(
     assert record.image.sha256 == identify(broken.read_bytes())
     assert trace.blobs.get(record.image.sha256) == broken.read_bytes()
     assert stored(trace, found[3]).record.image.sha256 is None
-    assert verification.verify(trace.database.engine, trace.blobs).holds
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_inspecting_a_single_bad_image_raises_and_its_record_is_at_hand(
@@ -197,7 +197,7 @@ def test_threads_share_an_inspector_without_gaps_or_mixed_up_maps(
     for path, decision in found:
         assert decision.explanation.target == expected[path].target
         np.testing.assert_allclose(decision.explanation.grid, expected[path].grid, atol=2e-3)
-    assert verification.verify(trace.database.engine, trace.blobs).holds
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_an_image_on_which_the_network_overflows_is_a_failed_inspection(

@@ -16,10 +16,11 @@ import pytest
 
 from tests.ledger.trees import ListTree, leaves
 from traceai.errors import NoteError
-from traceai.ledger import merkle, tiles
-from traceai.ledger.checkpoint import Checkpoint, open_checkpoint
+from traceai.ledger import merkle
 from traceai.ledger.note import COSIGNATURE, ED25519, Note, SigningKey, VerifierKey, open_note, sign_note, split_note
-from traceai.ledger.tiles import Tile
+from traceai.ledger.tlog import tiles
+from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from traceai.ledger.tlog.tiles import Tile
 
 GOPATH = Path("/usr/share/gocode")
 TEXT = "example.com/log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"

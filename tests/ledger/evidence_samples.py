@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from traceai.ledger import canonical, merkle, records
-from traceai.ledger.checkpoint import Checkpoint
-from traceai.ledger.evidence_file import EvidenceFile, Included, Timestamp
+from traceai.ledger.evidence.file import EvidenceFile, Included, Timestamp
 from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, sign_note
 from traceai.ledger.records import Entry, Record
-from traceai.ledger.tlog_proof import TlogProof
+from traceai.ledger.tlog.checkpoint import Checkpoint
+from traceai.ledger.tlog.proof import TlogProof
 
 ORIGIN = "example.com/plant-1"
 IMAGE = b"a picture of a part"

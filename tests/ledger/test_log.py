@@ -5,8 +5,9 @@ from sqlalchemy import select
 
 from traceai.clock import timestamp
 from traceai.db.tables import Journal, ModelRefused
-from traceai.ledger import log, merkle, records, verification
+from traceai.ledger import log, merkle, records
 from traceai.ledger.records import ModelRef
+from traceai.ledger.verification import verifier
 from traceai.sdk import Trace
 
 
@@ -58,7 +59,7 @@ def test_nothing_appended_is_nothing_changed(trace: Trace) -> None:
 
 
 def test_an_empty_ledger_verifies(trace: Trace) -> None:
-    assert verification.verify(trace.database.engine, trace.blobs).holds
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
 
 
 def test_writers_at_the_same_time_share_one_gapless_order(trace: Trace) -> None:

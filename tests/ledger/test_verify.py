@@ -26,12 +26,13 @@ from tests.ledger.evidence_samples import (
     rotated,
     sealed,
 )
-from tests.ledger.test_timestamping import OPENSSL, Authority
+from tests.ledger.signing.test_timestamping import OPENSSL, Authority
 from traceai.errors import InputError
-from traceai.ledger import merkle, records, strict_json, verify
-from traceai.ledger.evidence_file import EvidenceFile, Timestamp
+from traceai.ledger import merkle, records, verify
+from traceai.ledger.evidence import strict_json
+from traceai.ledger.evidence.file import EvidenceFile, Timestamp
+from traceai.ledger.evidence.proofs import Trust
 from traceai.ledger.note import COSIGNATURE, join_note, split_note
-from traceai.ledger.proofs import Trust
 from traceai.ledger.verify import Outcome
 
 TRUST = Trust(keys=(LOG.verifier,))

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from traceai.ledger import merkle, tiles
+from traceai.ledger import merkle
+from traceai.ledger.tlog import tiles
 
 
 def leaves(count: int) -> list[bytes]:

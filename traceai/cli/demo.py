@@ -243,7 +243,7 @@ class _Story:
         return chosen
 
     def _verify(self) -> bool:
-        from traceai.ledger.auditing import audit  # noqa: PLC0415
+        from traceai.ledger.verification.auditing import audit  # noqa: PLC0415
 
         sign_off(self.trace)
         with progress("verifying", unit="entries") as advance:

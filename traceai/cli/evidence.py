@@ -21,10 +21,10 @@ def prove(
 ) -> None:
     """Write one decision with everything that proves it: `traceai verify` checks the file without this ledger."""
     from traceai.inspection import history  # noqa: PLC0415  # `traceai verify` opens no database
-    from traceai.ledger import evidence  # noqa: PLC0415
+    from traceai.ledger.evidence import proving  # noqa: PLC0415
 
     with opened() as trace:
-        data = evidence.prove(trace.signer, reference).data
+        data = proving.prove(trace.signer, reference).data
         with trace.database.session() as session:
             decision = history.find(session, reference)
             grid = history.dossier(session, decision).grid

@@ -19,11 +19,13 @@ from traceai.cli.terminal import (
     table,
 )
 from traceai.errors import ConflictError, UnavailableError, VerificationError
-from traceai.ledger import log, standing, verification
-from traceai.ledger.facts import Outcome
+from traceai.ledger import log
+from traceai.ledger.signing import standing
+from traceai.ledger.verification import verifier
+from traceai.ledger.verification.facts import Outcome
 
 if TYPE_CHECKING:
-    from traceai.ledger.checkpoints import Stored
+    from traceai.ledger.signing.checkpoints import Stored
     from traceai.sdk import Trace
 
 app = typer.Typer(no_args_is_help=True)
@@ -90,7 +92,7 @@ def verify(
 
     Exit 1 when anything differs.
     """
-    from traceai.ledger.auditing import LastVerified, audit  # noqa: PLC0415
+    from traceai.ledger.verification.auditing import LastVerified, audit  # noqa: PLC0415
 
     with opened() as trace:
         last, origin = LastVerified(trace.settings.absolute_home), _origin(trace)
@@ -101,7 +103,7 @@ def verify(
                 trace.blobs if blobs else None,
                 advance,
                 since=since and since[0],
-                workers=workers or verification.processes(trace.database.engine, since and since[0]),
+                workers=workers or verifier.processes(trace.database.engine, since and since[0]),
             )
         if outcome.holds and outcome.reached.size:
             last.save(origin, outcome.reached)

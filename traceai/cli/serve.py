@@ -15,8 +15,8 @@ def serve(
     """Serve the HTTP API until interrupted, sign a checkpoint every few seconds, and have the witnesses of the policy cosign it."""
     import uvicorn  # noqa: PLC0415
 
-    from traceai.ledger.signing import Heartbeat  # noqa: PLC0415
-    from traceai.ledger.witnessing import CosignedSizes, collect  # noqa: PLC0415
+    from traceai.ledger.signing.signer import Heartbeat  # noqa: PLC0415
+    from traceai.ledger.witnesses.witnessing import CosignedSizes, collect  # noqa: PLC0415
     from traceai_api.app import create_app  # noqa: PLC0415
 
     listening = listen(host, port)

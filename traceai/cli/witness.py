@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
-    from traceai.ledger.checkpoints import CheckpointStore
-    from traceai.ledger.misbehaviour import Misbehaviour
-    from traceai.ledger.witness_home import WitnessHome
-    from traceai.ledger.witnessing import Collected
+    from traceai.ledger.signing.checkpoints import CheckpointStore
+    from traceai.ledger.witnesses.home import WitnessHome
+    from traceai.ledger.witnesses.misbehaviour import Misbehaviour
+    from traceai.ledger.witnesses.witnessing import Collected
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def serve(
 @app.command()
 def show(home: HomeOption, json: JsonOption = False) -> None:
     """Show a witness's key, what it cosigned last of each log, and what it refused. Exit 1 when a log contradicted itself."""
-    from traceai.ledger.witness_home import WitnessHome  # noqa: PLC0415
+    from traceai.ledger.witnesses.home import WitnessHome  # noqa: PLC0415
 
     found = WitnessHome(home.expanduser().absolute())
     key = found.key()
@@ -153,8 +153,8 @@ def policy(
     json: JsonOption = False,
 ) -> None:
     """Record whose cosignatures are asked for, and how many it takes; without options, show what is recorded."""
-    from traceai.ledger.witness_policy import Policy  # noqa: PLC0415
-    from traceai.ledger.witnessing import read_policy, record_policy  # noqa: PLC0415
+    from traceai.ledger.witnesses.policy import Policy  # noqa: PLC0415
+    from traceai.ledger.witnesses.witnessing import read_policy, record_policy  # noqa: PLC0415
 
     with opened() as trace:
         origin = trace.signer.state().origin or trace.signer.sign().origin
@@ -207,7 +207,7 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Sign the ledger as it is, and ask its witnesses now. Exit 1 when too few cosign, or one has seen another history."""
-    from traceai.ledger import witnessing  # noqa: PLC0415
+    from traceai.ledger.witnesses import witnessing  # noqa: PLC0415
 
     with opened() as trace:
         stored = trace.signer.sign()
@@ -275,9 +275,9 @@ def timestamp(
 
     Exit 1 when a stamp does not hold. One that does not hold is never kept.
     """
-    from traceai.ledger import timestamping  # noqa: PLC0415
-    from traceai.ledger.checkpoints import CheckpointStore  # noqa: PLC0415
     from traceai.ledger.note import split_note  # noqa: PLC0415
+    from traceai.ledger.signing import timestamping  # noqa: PLC0415
+    from traceai.ledger.signing.checkpoints import CheckpointStore  # noqa: PLC0415
     from traceai.settings import Settings  # noqa: PLC0415
 
     authorities = timestamping.load_certificates(ca)
@@ -306,8 +306,8 @@ def timestamp(
 
 def _verified(store: "CheckpointStore", authorities: "Sequence[Certificate]") -> list[dict[str, Any]]:
     """Every stamp that was kept, held against the checkpoint it is of. Neither database nor network is asked."""
-    from traceai.ledger import timestamping  # noqa: PLC0415
     from traceai.ledger.note import split_note  # noqa: PLC0415
+    from traceai.ledger.signing import timestamping  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = []
     for origin in store.origins():

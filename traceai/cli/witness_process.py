@@ -15,7 +15,7 @@ import uvicorn
 from traceai.cli import sentence
 from traceai.cli.listening import listen
 from traceai.errors import TraceaiError
-from traceai.ledger.witness_home import WitnessHome, trusted
+from traceai.ledger.witnesses.home import WitnessHome, trusted
 from traceai_api.witness import create_app
 
 # Logs send a checkpoint every few seconds, over one connection where they can.

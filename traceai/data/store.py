@@ -12,8 +12,8 @@ from traceai.db.tables import DatasetImage, DatasetSnapshot
 from traceai.errors import BlobMissingError, BlobTamperedError, DatasetChangedError, DatasetMissingError
 from traceai.images.blobs import BlobStore
 from traceai.ledger import log, records
-from traceai.ledger.datasets import listing_of
 from traceai.ledger.records import validated
+from traceai.ledger.verification.datasets import listing_of
 
 _DIGESTS = ("sha256", "pixel_sha256", "mask_sha256")
 

@@ -24,7 +24,7 @@ def require_writable(session: Session, size: int, root: bytes) -> None:
     """Ask. The caller holds the lock on the head, whose `size` and `root` these are.
 
     Raises:
-        LedgerRolledBackError, LedgerForkedError: see `signing.Signer.require_writable`.
+        LedgerRolledBackError, LedgerForkedError: see `signer.Signer.require_writable`.
     """
     check: Check | None = session.connection().get_execution_options().get(_OPTION)
     if check is not None:

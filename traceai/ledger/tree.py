@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Table, select
 
 from traceai.db import tables
 from traceai.errors import LedgerGapError
-from traceai.ledger.tiles import Run
+from traceai.ledger.tlog.tiles import Run
 
 _journal: Table = tables.Journal.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 # One value for all hashes of a run: a row each would cost more than the hashes.

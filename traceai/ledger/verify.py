@@ -23,11 +23,11 @@ except ImportError:
     sys.exit(3)
 
 from traceai.errors import EvidenceError, InputError, NoteError, TraceaiError, VerificationError
-from traceai.ledger.checkpoint import Checkpoint
-from traceai.ledger.claims import FAILED, Entry, Fact, claims, shown
-from traceai.ledger.evidence_file import LARGEST, EvidenceFile
+from traceai.ledger.evidence.claims import FAILED, Entry, Fact, claims, shown
+from traceai.ledger.evidence.file import LARGEST, EvidenceFile
+from traceai.ledger.evidence.proofs import Proofs, Trust
 from traceai.ledger.note import VerifierKey
-from traceai.ledger.proofs import Proofs, Trust
+from traceai.ledger.tlog.checkpoint import Checkpoint
 
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
 NOT_ESTABLISHED = (

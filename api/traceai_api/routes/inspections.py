@@ -37,8 +37,8 @@ from traceai.images.containers import DEFAULT_LIMITS
 from traceai.inspection import history
 from traceai.inspection.history import Filter
 from traceai.inspection.picture import explanation_png
-from traceai.ledger import evidence
-from traceai.ledger.evidence_file import MEDIA_TYPE
+from traceai.ledger.evidence import proving
+from traceai.ledger.evidence.file import MEDIA_TYPE
 from traceai.review import verdicts
 from traceai.sdk import Trace
 from traceai_api.answers import IMAGES, Responses, guarded
@@ -197,7 +197,7 @@ def explanation(_: Reader, session: SessionDep, trace: TraceDep, reference: str)
     ),
 )  # fmt: skip
 def evidence_file(_: Reader, trace: TraceDep, reference: str) -> Response:
-    found = evidence.prove(trace.signer, reference)
+    found = proving.prove(trace.signer, reference)
     name = f'attachment; filename="{found.id}.evidence.json"'
     headers = {"Content-Disposition": name, "X-Content-Type-Options": "nosniff"}
     return Response(found.data, media_type=MEDIA_TYPE, headers=headers)

@@ -19,7 +19,7 @@ from traceai.errors import (
     TileNotFoundError,
 )
 from traceai.ledger import log
-from traceai.ledger.tiles import WIDTH, Tile, entry_bundle, tile_data
+from traceai.ledger.tlog.tiles import WIDTH, Tile, entry_bundle, tile_data
 from traceai.ledger.tree import DatabaseTree
 from traceai_api.answers import guarded
 from traceai_api.dependencies import SessionDep, allowed

@@ -9,13 +9,13 @@ from pathlib import Path
 from sqlalchemy import select
 
 import traceai
-from tests.ledger.test_evidence import WITNESSES, Plant, plant  # noqa: F401  # a fixture
-from tests.ledger.test_timestamping import Authority
+from tests.ledger.evidence.test_proving import WITNESSES, Plant, plant  # noqa: F401  # a fixture
+from tests.ledger.signing.test_timestamping import Authority
 from traceai.db import tables
 from traceai.inspection import history
 from traceai.ledger import verify
+from traceai.ledger.evidence.proofs import Trust
 from traceai.ledger.note import split_note
-from traceai.ledger.proofs import Trust
 
 HERE = Path(__file__).parent
 

@@ -1,0 +1,125 @@
+"""A ledger of several spans: the tree is put together from them, by processes too, and a later run goes on from an earlier one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tests.conftest import cloned
+from tests.ledger.test_log import refusal
+from traceai.db.connection import Database
+from traceai.ledger import log, merkle
+from traceai.ledger.tree import DatabaseTree
+from traceai.ledger.verification import spans, verifier
+from traceai.ledger.verification.facts import KnownHead
+from traceai.sdk import Trace
+
+SIZE = 2 * spans.SPAN + 700
+Sql = Callable[..., list[tuple]]
+
+
+@pytest.fixture(scope="module")
+def long(server: str) -> Iterator[str]:
+    """A database with entries for more than two spans."""
+    from traceai.settings import Settings
+
+    url = next(databases := cloned(server))
+    with Database.open(Settings(home=Path("/nonexistent"), database_url=url)) as database:
+        for start in range(0, SIZE, 1000):
+            with database.session() as session:
+                log.append(session, [refusal(number) for number in range(start, min(start + 1000, SIZE))])
+    yield url.rpartition("/")[2].partition("?")[0]
+    next(databases, None)
+
+
+@pytest.fixture
+def clone(server: str, long: str) -> Iterator[str]:
+    yield from cloned(server, long)
+
+
+def leaves(trace: Trace) -> list[bytes]:
+    with trace.database.session() as session:
+        return list(session.execute(text('SELECT leaf_hash FROM journal ORDER BY "index"')).scalars())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_spans_make_one_tree(trace: Trace, workers: int) -> None:
+    hashes = leaves(trace)
+    known = [
+        KnownHead(n, merkle.root(hashes[:n]), str(n)) for n in (1, 300, spans.SPAN, spans.SPAN + 1, SIZE - 1, SIZE)
+    ]
+    done: list[int] = []
+    outcome = verifier.verify(trace.database.engine, progress=lambda n, _: done.append(n), known=known, workers=workers)
+    assert outcome.holds, [fact.findings for fact in outcome.facts if not fact.holds]
+    assert (outcome.size, outcome.root) == (SIZE, merkle.root(hashes))
+    assert done == [spans.SPAN, 2 * spans.SPAN, SIZE]
+
+
+def test_the_stored_nodes_are_those_of_the_tree(trace: Trace) -> None:
+    hashes = leaves(trace)
+    with trace.database.session() as session:
+        stored = DatabaseTree(session.connection()).hashes([(1, 0, SIZE // 256)])
+    assert stored == [[merkle.root(hashes[n * 256 : (n + 1) * 256]) for n in range(SIZE // 256)]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_change_in_any_span_is_found(trace: Trace, sql: Sql, workers: int) -> None:
+    for index in (5, spans.SPAN, SIZE - 1):
+        sql("UPDATE model_refused SET actor = 'mallory' WHERE journal_index = %s", index)
+    sql("UPDATE tree_node SET hash = sha256('x') WHERE level = 1 AND \"index\" = 20")
+    outcome = verifier.verify(trace.database.engine, workers=workers)
+    found = "\n".join(finding for fact in outcome.facts for finding in fact.findings)
+    for index in (5, spans.SPAN, SIZE - 1):
+        assert f"table model_refused, journal index {index} " in found
+    assert "table tree_node, level 1, index 20:" in found
+    assert "entries 5120 to 5375 lead to" in found
+
+
+def test_a_later_run_goes_on_from_an_earlier_one(trace: Trace) -> None:
+    first = verifier.verify(trace.database.engine)
+    assert first.reached.size == 2 * spans.SPAN
+    with trace.database.session() as session:
+        log.append(session, [refusal(), refusal()])
+    hashes = leaves(trace)
+    known = [KnownHead(n, merkle.root(hashes[:n]), str(n)) for n in (2 * spans.SPAN, SIZE, SIZE + 2)]
+    second = verifier.verify(trace.database.engine, since=first.reached, known=known)
+    assert second.holds, [fact.findings for fact in second.facts if not fact.holds]
+    assert (second.size, second.root) == (SIZE + 2, merkle.root(hashes))
+    assert {fact.name: fact.checked for fact in second.facts}["entries"] == 702
+
+
+def test_a_whole_span_of_entries_gone_is_told_in_one_line(trace: Trace, sql: Sql) -> None:
+    sql('DELETE FROM journal WHERE "index" >= 100 AND "index" < %s', spans.SPAN + 50)
+    outcome = verifier.verify(trace.database.engine)
+    entries, _, tree, rows, *_ = outcome.facts
+    assert entries.findings == [f"journal index 100 to {spans.SPAN + 49}: the entries are missing"]
+    assert tree.findings == ["the tree cannot be recomputed beyond entry 100, which is missing"]
+    assert rows.failures == spans.SPAN - 50
+
+
+def test_a_dropped_partition_is_told(trace: Trace, sql: Sql) -> None:
+    sql("DROP TABLE journal_p0")
+    outcome = verifier.verify(trace.database.engine)
+    assert f"journal index 0 to {SIZE - 1}: removed from the end of the journal" in outcome.facts[0].findings
+
+
+def test_the_ledger_grows_into_the_next_partition(trace: Trace, sql: Sql) -> None:
+    """The head is set to shortly before the end of the first partition, as if the entries before it were there."""
+    last = log.PARTITION - 2
+    sql("UPDATE ledger_head SET size = %s, frontier = %s", last, bytes(32 * last.bit_count()))
+    with trace.database.session() as session:
+        session.execute(text("SELECT traceai_extend(:n)"), {"n": log.PARTITION})
+        receipts = log.append(session, [refusal(), refusal(), refusal(), refusal()])
+    assert [receipt.index for receipt in receipts] == [last, last + 1, last + 2, last + 3]
+    assert [name for (name,) in sql('SELECT tableoid::regclass::text FROM journal WHERE "index" >= %s ORDER BY "index"', last)] == [
+        "journal_p0", "journal_p0", "journal_p1", "journal_p1"
+    ]  # fmt: skip
+
+
+def test_the_next_partition_is_made_long_before_it_is_needed(trace: Trace, sql: Sql) -> None:
+    half = log.PARTITION // 2 - 1
+    sql("UPDATE ledger_head SET size = %s, frontier = %s", half, bytes(32 * half.bit_count()))
+    with trace.database.session() as session:
+        log.append(session, [refusal()])
+    assert sql("SELECT to_regclass('journal_p1') IS NOT NULL, to_regclass('heat_map_p1') IS NOT NULL") == [(True, True)]

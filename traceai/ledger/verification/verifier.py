@@ -1,0 +1,393 @@
+"""Verify the ledger against itself, and against whatever is known of it from outside.
+
+The outcome is a list of separate facts, each with what was found, never one boolean. A finding names the place: journal index,
+table, row and column. The work is done in spans (`ledger.spans`), by several processes where there is enough of it, all of them
+looking at one moment of the database. The tree, the stations and the references are put together here. Memory stays flat.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Engine, Table, func, select, text
+from sqlmodel import SQLModel
+
+from traceai.db import tables
+from traceai.db.connection import translated
+from traceai.errors import BlobMissingError, BlobTamperedError, InputError
+from traceai.images.blobs import BlobStore
+from traceai.images.decode import identify
+from traceai.ledger import canonical
+from traceai.ledger.merkle import Frontier
+from traceai.ledger.verification import comparison, spans
+from traceai.ledger.verification.datasets import verify_snapshots
+from traceai.ledger.verification.facts import Fact, KnownHead, Outcome, Verified
+from traceai.ledger.verification.spans import SPAN, Findings, Span
+
+HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+JOURNAL: Table = tables.Journal.__table__  # type: ignore[attr-defined]
+NODE: Table = tables.TreeNode.__table__  # type: ignore[attr-defined]
+
+# Fewer spans than this are done sooner here than processes are started.
+WORTH_PROCESSES = 8
+
+Progress = Callable[[int, int], None]
+Stretch = tuple[int, int, tuple[int, ...]]
+
+
+def verify(
+    engine: Engine,
+    blobs: BlobStore | None = None,
+    progress: Progress | None = None,
+    *,
+    known: Sequence[KnownHead] = (),
+    since: Verified | None = None,
+    workers: int = 1,
+) -> Outcome:
+    """Recompute the ledger from its bytes and compare everything that claims to agree with it.
+
+    Args:
+        engine: the database; one repeatable-read snapshot of it is verified.
+        blobs: also read every image and model file back and hash it; None leaves the store alone, and the fact out.
+        progress: called with (entries done, entries in all).
+        known: tree heads known from outside the database; the history has to lead to each of them.
+        since: go on from here instead of from the beginning.
+        workers: processes; 1 is this one alone. More are spawned, so a script that asks for them has to be importable: it calls
+            this under `if __name__ == "__main__":` (see `multiprocessing`).
+    """
+    with (
+        translated(),
+        engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+        connection.begin(),
+    ):
+        return _Verifier(connection, blobs, progress, known, since or Verified(), workers).run()
+
+
+def processes(engine: Engine, since: Verified | None = None) -> int:
+    """As many as it is worth to verify this ledger with: one a processor, and this one alone where there is little to do."""
+    with translated(), engine.connect() as connection:
+        last: int = connection.execute(select(func.coalesce(func.max(JOURNAL.c.index), -1))).scalar_one()
+    entries = last + 1 - (since.size if since else 0)
+    return (os.cpu_count() or 1) if entries >= WORTH_PROCESSES * SPAN else 1
+
+
+def verify_within(
+    connection: Connection,
+    blobs: BlobStore | None = None,
+    progress: Progress | None = None,
+    known: Sequence[KnownHead] = (),
+) -> Outcome:
+    """`verify` within the transaction of `connection`, which has to be REPEATABLE READ for one consistent view."""
+    return _Verifier(connection, blobs, progress, known, Verified(), workers=1).run()
+
+
+class _Verifier:
+    def __init__(
+        self,
+        connection: Connection,
+        blobs: BlobStore | None,
+        progress: Progress | None,
+        known: Sequence[KnownHead],
+        since: Verified,
+        workers: int,
+    ) -> None:
+        self.connection, self.blobs, self.progress, self.workers = connection, blobs, progress, workers
+        self.driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        self.found = Findings.none()
+        self.known = sorted(known, key=lambda head: head.size)
+        self.heads = Fact("checkpoints", "the history leads to every tree head that is kept outside the database")
+        self.stored = Fact("blobs", "every recorded image and model file is stored, byte for byte")
+        self.since = since
+        self.frontier: Frontier | None = Frontier(since.size, since.frontier)
+        self.numbers = dict(since.numbers)
+        self.roots: dict[int, bytes] = {since.size: self.frontier.root()} if since.size else {}
+        self.nodes: dict[tuple[int, int], bytes] = {}
+        self.uses: dict[tuple[str, int, bytes, bytes | None], int] = {}
+        self.missing: list[tuple[int, int]] = []
+        self.reached = since
+
+    def run(self) -> Outcome:
+        heads = self.connection.execute(select(HEAD).order_by(HEAD.c.id)).mappings().all()
+        self.found.tree.checked = 1
+        if len(heads) > 1:
+            self.found.tree.fail(f"table ledger_head: it holds {len(heads)} rows and may hold one")
+        head = heads[0] if heads else None
+        last = self.connection.execute(select(func.max(JOURNAL.c.index))).scalar_one()
+        end = 0 if last is None else last + 1
+        comparison.compare_types(self.driver, self.found.rows)
+        for span in self._spans(end):
+            self._take(span)
+            if self.progress:
+                self.progress(span.stop, max(end, head["size"] if head else 0))
+        self._missing()
+        self._tree(head, end)
+        self._upper_nodes()
+        self._known(end)
+        self._strays(end)
+        self._counters()
+        self._references()
+        facts = [*self.found.all(), verify_snapshots(self.connection, self.blobs)]
+        if self.known:
+            facts.append(self.heads)
+        if self.blobs is not None:
+            self._blobs(self.blobs)
+            facts.append(self.stored)
+        root = self.frontier.root() if self.frontier else bytes(32)
+        return Outcome(end - sum(b - a + 1 for a, b in self.missing), root, tuple(facts), self.reached)
+
+    # --- spans ----------------------------------------------------------------------------------------------------
+
+    def _spans(self, end: int) -> Iterator[Span]:
+        stretches: list[Stretch] = []
+        sizes = sorted({head.size for head in self.known})
+        for start in range(self.since.size, end, SPAN):
+            stop = min(start + SPAN, end)
+            stretches.append((start, stop, tuple(size for size in sizes if start < size <= stop)))
+        if self.workers == 1 or len(stretches) == 1:
+            for stretch in stretches:
+                yield spans.verify_span(self.driver, *stretch)
+            return
+        url = self.connection.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        snapshot = self.connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+        with (
+            ProcessPoolExecutor(self.workers, get_context("spawn"), _join, (url, snapshot)) as pool,
+            _no_stragglers(pool),
+        ):
+            # Never more under way than the processes need: what is done waits here for its turn, and memory stays flat.
+            waiting: deque[Future[Span]] = deque()
+            for stretch in stretches:
+                waiting.append(pool.submit(_work, stretch))
+                if len(waiting) > 2 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _take(self, span: Span) -> None:
+        self.found.add(span.found)
+        self._number(span)
+        for use, index in span.uses.items():
+            self.uses.setdefault(use, index)
+        for first, last in span.missing:
+            if self.missing and self.missing[-1][1] == first - 1:
+                self.missing[-1] = (self.missing[-1][0], last)
+            else:
+                self.missing.append((first, last))
+        if self.frontier is None or span.subtrees is None:
+            self.frontier = None  # without an entry, nothing after it can be proved
+            return
+        for size, subtrees in span.marks.items():
+            tree = self.frontier.copy()
+            for height, node in subtrees:
+                tree.append(node, height)
+            self.roots[size] = tree.root()
+        for height, node in span.subtrees:
+            for level, index, value in self.frontier.append(node, height):
+                self.nodes[level, index] = value
+        if span.stop % SPAN == 0:
+            self.reached = Verified(span.stop, bytes(self.frontier), dict(self.numbers))
+
+    def _number(self, span: Span) -> None:
+        for station, runs in span.numbers.items():
+            for index, first, last in runs:
+                before = self.numbers.get(station, 0)
+                if first != before + 1:
+                    self.found.sequence.fail(
+                        f"journal index {index}: station {station} goes from number {before} to {first}"
+                    )
+                self.numbers[station] = last
+
+    # --- what has to be put together --------------------------------------------------------------------------------
+
+    def _missing(self) -> None:
+        for first, last in self.missing:
+            what = f"{first}: the entry is missing" if first == last else f"{first} to {last}: the entries are missing"
+            self.found.entries.fail(f"journal index {what}")
+
+    def _tree(self, head: Any, end: int) -> None:
+        tree = self.found.tree
+        if head is None:
+            tree.fail("table ledger_head: its one row is missing")
+            return
+        if head["size"] > end:
+            gone = f"{end}" if head["size"] == end + 1 else f"{end} to {head['size'] - 1}"
+            self.found.entries.fail(f"journal index {gone}: removed from the end of the journal")
+        if self.frontier is None:
+            tree.fail(f"the tree cannot be recomputed beyond entry {self.missing[0][0]}, which is missing")
+            return
+        if head["size"] != end:
+            tree.fail(f"the stored tree has {head['size']} entries, the journal {end}")
+        elif head["root"] != self.frontier.root():
+            tree.fail(f"the stored root is {head['root'].hex()}, the entries lead to {self.frontier.root().hex()}")
+        elif head["frontier"] != bytes(self.frontier):
+            tree.fail("the stored right edge of the tree is not that of the entries")
+
+    def _upper_nodes(self) -> None:
+        """Stored hashes above level 1, and those of level 1 that lie beyond the journal."""
+        if self.frontier is None:
+            return
+        size = self.frontier.size
+        beyond = (NODE.c.level == 1) & (NODE.c.index >= -(-size // 256))
+        query = select(NODE.c.level, NODE.c.index, NODE.c.hash).where((NODE.c.level != 1) | beyond)
+        stored: dict[int, dict[int, bytes]] = {}
+        for level, index, value in self.connection.execute(query):
+            if (index + 1) * 256**level > self.since.size:
+                stored.setdefault(level, {})[index] = value
+        computed: dict[int, dict[int, bytes]] = {}
+        for (level, index), value in self.nodes.items():
+            computed.setdefault(level, {})[index] = value
+        for level in sorted(stored.keys() | computed.keys()):
+            spans.compare_nodes(level, stored.get(level, {}), computed.get(level, {}), self.found.tree)
+
+    def _known(self, end: int) -> None:
+        """Hold the history against what is known from outside, and say between which two heads it was changed."""
+        agreed = self.since.size
+        for head in self.known:
+            if head.size < self.since.size:
+                continue
+            self.heads.checked += 1
+            if head.size == 0 and head.root == Frontier().root():
+                continue
+            if head.size > end:
+                self.heads.fail(
+                    f"{head.label}: the ledger once had {head.size} entries and has {end}; entries {end} to {head.size - 1} "
+                    "were removed, or this is an older copy"
+                )
+            elif head.size not in self.roots:
+                self.heads.fail(
+                    f"{head.label}: an entry before {head.size} is missing, so its root cannot be recomputed"
+                )
+            elif self.roots[head.size] != head.root:
+                self.heads.fail(
+                    f"{head.label}: the first {head.size} entries once had the root {head.root.hex()} and lead to "
+                    f"{self.roots[head.size].hex()} now; an entry from {agreed} to {head.size - 1} was rewritten"
+                )
+            else:
+                agreed = head.size
+
+    def _strays(self, end: int) -> None:
+        """Rows that point outside the journal."""
+        for name in (*(str(table.__tablename__) for table in tables.EVIDENCE), "heat_map"):
+            c = SQLModel.metadata.tables[name].c
+            outside = (c.journal_index < 0) | (c.journal_index >= end) | c.journal_index.is_(None)
+            for (index,) in self.connection.execute(select(c.journal_index).where(outside)):
+                claim = "no journal index" if index is None else f"journal index {index}, which does not exist"
+                self.found.rows.fail(f"table {name}: a row claims {claim}")
+
+    def _counters(self) -> None:
+        station: Table = tables.Station.__table__  # type: ignore[attr-defined]
+        for name, last_seq in self.connection.execute(select(station.c.name, station.c.last_seq)):
+            if last_seq != self.numbers.get(name, 0):
+                self.found.sequence.fail(
+                    f"station {name}: the counter stands at {last_seq}, its last recorded decision has number "
+                    f"{self.numbers.get(name, 0)}"
+                )
+
+    def _references(self) -> None:
+        """What decisions and approvals name was on record before them."""
+        fact = self.found.references
+        version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
+        event: Table = tables.ModelEvent.__table__  # type: ignore[attr-defined]
+        runtime: Table = tables.Runtime.__table__  # type: ignore[attr-defined]
+        v, e, r = version.c, event.c, runtime.c
+        versions = {
+            (name, number, digest): index
+            for name, number, digest, index in self.connection.execute(
+                select(v.name, v.version, v.digest, v.journal_index)
+            )
+        }
+        runtimes = {}
+        for digest, environment, index in self.connection.execute(select(r.digest, r.environment, r.journal_index)):
+            fact.checked += 1
+            runtimes[digest] = index
+            if identify(canonical.dumps(environment)) != digest.hex():
+                fact.fail(f"journal index {index}: the environment does not have the digest that it is recorded under")
+        named = [(index, (name, number, digest)) for (name, number, digest, _), index in self.uses.items()]
+        named += [
+            (index, (name, number, digest))
+            for index, name, number, digest in self.connection.execute(
+                select(e.journal_index, e.model_name, e.model_version, e.model_digest)
+            )
+        ]
+        for index, (name, number, digest) in sorted(named):
+            fact.checked += 1
+            if versions.get((name, number, digest), index) >= index:
+                fact.fail(
+                    f"journal index {index}: {name}@{number} with digest {digest.hex()} was not registered before it"
+                )
+        for (*_, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
+            if environment is not None and runtimes.get(environment, index) >= index:
+                fact.fail(f"journal index {index}: the environment {environment.hex()} was not on record before it")
+
+    # --- the blob store ---------------------------------------------------------------------------------------------
+
+    def _blobs(self, blobs: BlobStore) -> None:
+        """Every file that an entry names, once."""
+        seen: set[bytes] = set()
+        for where, digest in self._named_blobs():
+            if digest is None or digest in seen:
+                continue
+            seen.add(digest)
+            self.stored.checked += 1
+            try:
+                blobs.get(digest.hex())
+            except (BlobMissingError, BlobTamperedError, InputError) as error:
+                self.stored.fail(f"{where}: {error.message}")
+
+    def _named_blobs(self) -> Iterator[tuple[str, bytes | None]]:
+        inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]
+        version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
+        snapshot: Table = tables.DatasetSnapshot.__table__  # type: ignore[attr-defined]
+        image: Table = tables.DatasetImage.__table__  # type: ignore[attr-defined]
+        for table, columns in (
+            (inspection, ("image_sha256",)),
+            (version, ("weights_sha256", "digest")),
+            (snapshot, ("listing",)),
+        ):
+            for column in columns:
+                query = (
+                    select(table.c.journal_index, table.c[column])
+                    .where(table.c.journal_index >= self.since.size)
+                    .order_by(table.c.journal_index)
+                )
+                for index, digest in self.connection.execution_options(yield_per=SPAN).execute(query):
+                    yield f"journal index {index}, {column}", digest
+        query = select(snapshot.c.name, image.c.path, image.c.sha256, image.c.mask_sha256).where(
+            snapshot.c.id == image.c.snapshot_id
+        )
+        for row in self.connection.execute(query.order_by(snapshot.c.name, image.c.path)):
+            for column in ("sha256", "mask_sha256"):
+                yield f"dataset {row.name}, {row.path}, {column}", getattr(row, column)
+
+
+# --- worker processes ---------------------------------------------------------------------------------------------------
+
+_shared: dict[str, psycopg.Connection[Any]] = {}
+
+
+def _join(url: str, snapshot: str) -> None:
+    """Look at the same moment of the database as the process that asks."""
+    connection = psycopg.connect(url)
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+    connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    _shared["connection"] = connection
+
+
+def _work(stretch: Stretch) -> Span:
+    return spans.verify_span(_shared["connection"], *stretch)
+
+
+@contextmanager
+def _no_stragglers(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Whoever stops early, for an error or an interrupt, waits for no work that nobody wants."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
