@@ -258,6 +258,7 @@ class _Story:
             f"traceai decision explain {shown} -o why.png",
             "traceai decision list --verdict reject",
             f"traceai rates --model {version.name} --by lot",
+            f"traceai ledger prove {shown} -o decision.evidence.json && traceai verify decision.evidence.json",
             "traceai user add alice --role auditor && traceai token create --user alice",
             "traceai serve",
             "traceai db start   # then change a row with psql, and:",

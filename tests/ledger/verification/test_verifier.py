@@ -207,6 +207,39 @@ def test_a_deleted_row(ledger: Trace, sql: Sql) -> None:
     assert f"tables: table review: the row of journal index {index}" in findings(ledger)
 
 
+EMPTIED = [
+    *((str(t.__tablename__), f"tables: table {t.__tablename__}: the row of journal index") for t in EVIDENCE),
+    ("journal", "entries: journal index 0 to 23: removed from the end of the journal"),
+    ("heat_map", "the heat map is missing"),
+    ("dataset_image", "datasets: dataset plates: 12 images were recorded, 0 are listed"),
+    ("ledger_head", "tree: table ledger_head: its one row is missing"),
+]
+
+
+@pytest.mark.parametrize(("table", "finding"), EMPTIED)
+def test_a_table_truncated(ledger: Trace, sql: Sql, table: str, finding: str) -> None:
+    for (child, name) in sql(
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'f' AND confrelid = %s::regclass", table
+    ):  # fmt: skip
+        sql(f"ALTER TABLE {child} DROP CONSTRAINT {name}")
+    sql(f"TRUNCATE {table}")
+    assert finding in findings(ledger)
+
+
+@pytest.mark.parametrize("how", ["TRUNCATE {0}_p0", "DROP TABLE {0}_p0", "ALTER TABLE {0} DETACH PARTITION {0}_p0"])
+@pytest.mark.parametrize(
+    ("table", "finding"),
+    [
+        ("journal", "entries: journal index 0"),
+        ("inspection", "tables: table inspection: the row of journal index"),
+        ("heat_map", "the heat map is missing"),
+    ],
+)
+def test_a_partition_taken_away(ledger: Trace, sql: Sql, table: str, finding: str, how: str) -> None:
+    sql(how.format(table))
+    assert finding in findings(ledger)
+
+
 def test_an_invented_row(ledger: Trace, sql: Sql) -> None:
     sql("ALTER TABLE review DROP CONSTRAINT uq_review_journal_index")
     columns = (
