@@ -463,3 +463,67 @@ def test_a_truncation_with_a_matching_head_is_found_against_a_head_from_outside(
     outcome = verifier.verify(ledger.database.engine, known=[KnownHead(size + 3, bytes(32), "noted yesterday")])
     assert not outcome.holds
     assert f"the ledger once had {size + 3} entries and has {size}" in outcome.facts[-1].findings[0]
+
+
+# --- a server that answers verification otherwise than everybody else -----------------------------------------------------
+
+SHADOWS = {
+    "the hash function": (
+        "CREATE FUNCTION evil.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$SELECT leaf_hash FROM journal WHERE index = 5$$",
+    ),
+    "an operator": (
+        "CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE sql AS $$SELECT pg_catalog.textcat($1, $2)$$",
+        "CREATE OPERATOR evil.|| (FUNCTION = evil.cat, LEFTARG = text, RIGHTARG = text)",
+    ),
+    "a table": ("CREATE TABLE evil.inspection (LIKE inspection)",),
+}
+
+
+@pytest.mark.parametrize("made", SHADOWS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_stands_in_front_of_the_catalog_is_not_asked(
+    ledger: Trace, sql: Sql, monkeypatch: pytest.MonkeyPatch, made: str, workers: int
+) -> None:
+    monkeypatch.setattr(verifier, "SPAN", 8)
+    monkeypatch.setattr(verifier.spans, "SPAN", 8)
+    sql("CREATE SCHEMA evil")
+    for statement in SHADOWS[made]:
+        sql(statement)
+    (name,) = sql("SELECT current_database()")[0]
+    sql("UPDATE inspection SET lot = 'L9' WHERE journal_index = (SELECT min(journal_index) FROM inspection)")
+    path = "public, evil, pg_catalog" if made == "a table" else "evil, public, pg_catalog"
+    sql(f'ALTER DATABASE "{name}" SET search_path = {path}')
+    ledger.database.engine.dispose()
+    outcome = verifier.verify(ledger.database.engine, workers=workers)
+    (fact,) = (fact for fact in outcome.facts if fact.name == "tables")
+    assert len(fact.findings) == 1
+    assert "column lot: L9 stands" in fact.findings[0]
+
+
+DECEIT = {
+    "the server's own function replaced": (
+        ("CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$SELECT $1$$",),
+        "tables: function sha256(bytea): it is not PostgreSQL's own",
+    ),
+    "a cast of its own": (
+        ("CREATE FUNCTION spell(numeric) RETURNS text LANGUAGE sql AS $$SELECT '0.5'$$",
+         "CREATE CAST (numeric AS text) WITH FUNCTION spell(numeric)"),
+        "tables: cast from numeric to text: it is not PostgreSQL's own",
+    ),
+    "a view in a table's place": (
+        ("ALTER TABLE review RENAME TO review_hidden", "CREATE VIEW review AS SELECT * FROM review_hidden"),
+        "tables: table review: it is no table of this database",
+    ),
+    "rows that only some may see": (
+        ("ALTER TABLE inspection_p0 ENABLE ROW LEVEL SECURITY",),
+        "tables: table inspection_p0: row-level security is on",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", DECEIT)
+def test_a_server_that_could_answer_as_it_likes_is_told(ledger: Trace, sql: Sql, how: str) -> None:
+    statements, finding = DECEIT[how]
+    for statement in statements:
+        sql(statement)
+    assert finding in findings(ledger)

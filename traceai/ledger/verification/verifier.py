@@ -27,6 +27,7 @@ from traceai.ledger.merkle import Frontier
 from traceai.ledger.verification import comparison, spans
 from traceai.ledger.verification.datasets import verify_snapshots
 from traceai.ledger.verification.facts import Fact, KnownHead, Outcome, Verified
+from traceai.ledger.verification.server import check_server, look_in_the_catalog_first
 from traceai.ledger.verification.spans import SPAN, Findings, Span
 
 HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
@@ -112,6 +113,8 @@ class _Verifier:
         self.reached = since
 
     def run(self) -> Outcome:
+        look_in_the_catalog_first(self.driver)
+        check_server(self.driver, self.found.rows)
         heads = self.connection.execute(select(HEAD).order_by(HEAD.c.id)).mappings().all()
         self.found.tree.checked = 1
         if len(heads) > 1:
@@ -376,6 +379,7 @@ def _join(url: str, snapshot: str) -> None:
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
     connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    look_in_the_catalog_first(connection)
     _shared["connection"] = connection
 
 
