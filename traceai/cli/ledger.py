@@ -37,7 +37,7 @@ app.command()(witness.timestamp)
 
 @app.command()
 def status(json: JsonOption = False) -> None:
-    """Show the tree, who signs it, and what was signed last. Exit 1 where it contradicts what was signed here.
+    """Show the tree, who signs it, and what was signed last. Exit 1 where it is not what was signed here, or nobody can say.
 
     Note size and root down elsewhere: they fix everything before them.
     """
@@ -64,6 +64,8 @@ def status(json: JsonOption = False) -> None:
                 print_json(facts)
             else:
                 _print_status(facts)
+    if found.state is standing.State.UNANCHORED:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -178,7 +180,8 @@ def print_outcome(outcome: Outcome) -> None:
     """One line a fact, then every finding with its place."""
     shown = table("", "fact", ">checked", "meaning")
     for fact in outcome.facts:
-        mark = Text("holds", style="blue") if fact.holds else Text("FAILS", style="bold red")
+        mark = Text("holds", style="blue") if fact.checked else Text("none", style="dim")
+        mark = mark if fact.holds else Text("FAILS", style="bold red")
         shown.add_row(mark, fact.name, str(fact.checked), Text(fact.meaning, style="dim"))
     console.print(shown)
     for fact in outcome.facts:

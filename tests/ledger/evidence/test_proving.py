@@ -206,6 +206,37 @@ def test_a_witnessed_checkpoint_is_preferred_to_a_newer_one(plant: Plant) -> Non
     assert {fact.name: fact.holds for fact in outcome.facts}["witnessed"] is True
 
 
+def test_what_was_recorded_after_the_last_witnessed_checkpoint_is_not_left_out(plant: Plant) -> None:
+    plant.policy(threshold=2)
+    plant.cosign(*WITNESSES[:2])
+    plant.trace.signer.sign()
+    plant.review(0)
+    outcome = verify.verify(plant.prove(0), plant.trust)
+    told = {fact.name: fact for fact in outcome.facts}
+    assert told["witnessed"].holds is False  # and said, where a review left out would not be
+    assert "1 in this file" in told["reviews"].sentence
+
+
+def test_a_review_that_nobody_signed_yet_is_waited_for(plant: Plant, tmp_path: Path) -> None:
+    elsewhere = Signer(plant.trace.database, tmp_path / "elsewhere")
+    plant.trace.signer.sign()
+    plant.review(0)
+    with pytest.raises(UnavailableError):
+        proving.prove(elsewhere, plant.decisions[0].id)
+
+
+def test_one_timestamp_serves_every_decision_before_it(plant: Plant) -> None:
+    signer = plant.trace.signer
+    sizes = []
+    for _ in range(2):
+        stored = signer.sign()
+        signer.store.add_timestamp(stored.origin, stored.size, "https://tsa.example", f"{stored.size}".encode())
+        sizes.append(stored.size)
+        plant.review(-2)
+        signer.sign()
+    assert EvidenceFile.parse(plant.prove(0)).timestamps == (Timestamp("https://tsa.example", f"{sizes[0]}".encode()),)
+
+
 def test_too_few_witnesses_are_told_and_the_file_is_made_all_the_same(plant: Plant) -> None:
     plant.policy(threshold=2)
     plant.cosign(WITNESSES[0])

@@ -43,6 +43,7 @@ from traceai.ledger.signing.signer import Heartbeat, Signer
 from traceai.ledger.signing.standing import State
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai.ledger.verification import verifier
+from traceai.ledger.verification.auditing import audit
 from traceai.sdk import Trace
 from traceai.settings import Settings
 
@@ -650,6 +651,22 @@ def test_without_its_checkpoints_a_home_signs_nothing_until_it_opens_anew(ours: 
     ours.checkpoint()
     assert ours.signer.state().state is State.OURS
     assert holds(ours)
+
+
+def test_a_lost_store_does_not_verify(ours: Trace) -> None:
+    ours.checkpoint()
+    assert audit(ours.signer).holds
+    ours.signer.store.path.unlink()
+    outcome = audit(ours.signer)
+    (fact,) = (fact for fact in outcome.facts if not fact.holds)
+    assert fact.name == "signatures"
+    assert "checkpoints" in fact.findings[0]
+
+
+def test_who_keeps_no_checkpoint_is_told_that_nothing_outside_was_compared(ours: Trace, elsewhere: Trace) -> None:
+    ours.checkpoint()
+    (fact,) = (fact for fact in audit(elsewhere.signer).facts if fact.name == "signatures")
+    assert fact.meaning == "no checkpoint is kept in this home: nothing outside the database was compared"
 
 
 def test_a_home_without_checkpoints_is_not_taken_in_by_a_database_that_shows_none(

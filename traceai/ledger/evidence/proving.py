@@ -4,7 +4,8 @@ What is handed out was verified first, by the offline verifier: a database that 
 out nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Table, select
@@ -46,12 +47,13 @@ class Proved(NamedTuple):
 def prove(signer: Signer, reference: str) -> Proved:
     """The evidence file of a decision, by its id or its ledger index.
 
-    Of the checkpoints that cover it, the newest that is witnessed as its log's policy asks is used, or else the newest. Where
-    none covers the decision and what was recorded of it since, the ledger is signed first, by who can.
+    Only a checkpoint that covers the decision and everything that was recorded of it since will do; where there is none, the
+    ledger is signed first, by who can. Among them one that is witnessed as its log's policy asks is preferred, then one with a
+    timestamp, the earliest, then the newest.
 
     Raises:
         DecisionNotFoundError: there is none.
-        UnavailableError: nothing signed covers the decision, and this home cannot sign.
+        UnavailableError: nothing signed covers the decision and what was recorded of it, and this home cannot sign.
         VerificationError: as `build`; or this is not the ledger that this home signed.
     """
     with signer.database.moment() as session:
@@ -62,10 +64,19 @@ def prove(signer: Signer, reference: str) -> Proved:
     with signer.database.moment() as session:
         decision = history.find(session, reference)
         notes = [newest.note] if isinstance(newest, Stored) else []
-        notes += _served(session, decision.journal_index)
+        notes += _served(session, needed)
         if not notes and isinstance(newest, UnavailableError):
             raise newest
-        chosen = _witnessed(session, notes) or notes[0]
+        origin = _read(notes[0]).origin
+        stamped = [size for size in signer.store.stamped(origin) if size > needed][:_LOOKED_AT]
+        notes += _served(session, needed, origin, stamped)
+        witnessed = _witnesses(session)
+
+        def worth(checkpoint: str) -> tuple[bool, bool, int]:
+            size = _read(checkpoint).size
+            return witnessed(checkpoint), size in stamped, -size if size in stamped else size
+
+        chosen = max(notes, key=worth)
         point = _read(chosen)
         stamps = signer.store.timestamps(point.origin, point.size)
         data = build(session, decision, chosen, [Timestamp(stamp.tsa, stamp.token) for stamp in stamps])
@@ -181,24 +192,24 @@ def _named(session: Session, checkpoint: str) -> tuple[str, tuple[VerifierKey, .
     return note.join_note(text, list(kept.values())), tuple(kept)
 
 
-def _served(session: Session, index: int) -> Iterator[str]:
-    """The last checkpoints that the database has of trees with this entry, newest first."""
+def _served(session: Session, index: int, origin: str | None = None, sizes: Sequence[int] | None = None) -> list[str]:
+    """The last checkpoints that the database has of trees with this entry; only those of `origin` at `sizes`, where given."""
     query = select(_checkpoint.c.note).where(_checkpoint.c.size > index)
+    if sizes is not None:
+        query = query.where(_checkpoint.c.origin == origin, _checkpoint.c.size.in_(sizes))
     query = query.order_by(_checkpoint.c.size.desc(), _checkpoint.c.created_at.desc()).limit(_LOOKED_AT)
-    yield from session.execute(query).scalars()
+    return list(session.execute(query).scalars())
 
 
-def _witnessed(session: Session, checkpoints: Sequence[str]) -> str | None:
-    """The first that as many witnesses cosigned as the policy of its log asks for now."""
-    policies: dict[str, Policy | None] = {}
-    for checkpoint in checkpoints:
-        origin = _read(checkpoint).origin
-        if origin not in policies:
-            policies[origin] = witnessing.read_policy(session, origin)
-        policy = policies[origin]
-        if policy is not None and policy_fact(checkpoint, policy).witnessed:
-            return checkpoint
-    return None
+def _witnesses(session: Session) -> Callable[[str], bool]:
+    """Whether as many witnesses cosigned a checkpoint as the policy of its log asks for now."""
+    policy_of = cache(partial(witnessing.read_policy, session))
+
+    def witnessed(checkpoint: str) -> bool:
+        policy: Policy | None = policy_of(_read(checkpoint).origin)
+        return policy is not None and policy_fact(checkpoint, policy).witnessed
+
+    return witnessed
 
 
 def _read(checkpoint: str) -> Checkpoint:

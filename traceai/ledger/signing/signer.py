@@ -101,7 +101,9 @@ class Signer:
             found = self.state()
         except VerificationError as error:
             return known.heads(self.keys, self.store, (), (), since).and_found(error.message)
-        return known.heads(self.keys, self.store, found.openings, found.here, since)
+        kept = known.heads(self.keys, self.store, found.openings, found.here, since)
+        # Without them the rest could be another history altogether, and nothing here would contradict it.
+        return kept.and_found(f"{found.found}.") if found.state is State.UNANCHORED else kept
 
     @contextmanager
     def _looking(self) -> Iterator[tuple[Connection, Standing]]:

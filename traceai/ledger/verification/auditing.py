@@ -49,6 +49,8 @@ def audit_within(connection: Connection, signer: Signer, known: Known) -> Outcom
 def _with(outcome: Outcome, signer: Signer, known: Known) -> Outcome:
     signatures = Fact("signatures", "every checkpoint kept outside the database is signed by a key on record")
     signatures.checked = len(known.heads) + len(known.findings)
+    if not signatures.checked:
+        signatures.meaning = "no checkpoint is kept in this home: nothing outside the database was compared"
     for finding in known.findings:
         signatures.fail(finding)
     witnesses = _witnesses(signer)
