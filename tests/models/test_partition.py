@@ -7,7 +7,7 @@ import pytest
 
 from tests.models.parts import take
 from traceai.errors import DatasetError
-from traceai.models.partition import Partition, partition
+from traceai.models.partition import Partition, acquaintance, partition
 
 
 def _groups(found: Partition) -> list[set[str]]:
@@ -52,3 +52,13 @@ def test_a_group_in_two_splits_is_refused(tmp_path: Path) -> None:
     items = tuple(replace(item, group_id="same") for item in snapshot.items)
     with pytest.raises(DatasetError, match="more than one split"):
         partition(replace(snapshot, items=items))
+
+
+def test_which_images_a_network_knows_is_told_by_their_pixels(tmp_path: Path) -> None:
+    snapshot = take(tmp_path, test=12)
+    found = partition(snapshot)
+    assert acquaintance(snapshot, found.evaluate) == "none of them seen in training"
+    renamed = [replace(item, path="elsewhere.png", sha256="0" * 64) for item in (found.fit[0], found.calibrate[0])]
+    assert acquaintance(snapshot, [*found.evaluate, *renamed]).startswith(
+        "NOT HELD OUT: the network was fitted to 1 of them, and the thresholds were chosen on 1"
+    )

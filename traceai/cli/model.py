@@ -206,23 +206,33 @@ def show(reference: Reference, json: JsonOption = False) -> None:
 def evaluate(
     reference: Reference,
     data: Annotated[str | None, typer.Option(help="Another data set than the one it was trained on.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, val or test. Without it: what was held out of its training, or all of another data set."
+        ),
+    ] = None,
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
     """Judge a version on labelled images: AUROC, confusion, types, where its explanations point."""
     from traceai.models.evaluation import evaluate as judge  # noqa: PLC0415
+    from traceai.models.partition import acquaintance, partition  # noqa: PLC0415
 
     with opened() as trace:
         with trace.database.session() as session:
             row = registry.find(session, reference)
-        if data is None and row.snapshot_name is None:
+        trained_on = None
+        if row.snapshot_digest is not None:
+            trained_on = stored_snapshot(trace, f"{row.snapshot_name}@{row.snapshot_digest.hex()}")
+        snapshot = stored_snapshot(trace, data) if data else trained_on
+        if snapshot is None:
             raise ModelError(f"{reference} does not name its training data; choose a data set with --data.")
-        snapshot = stored_snapshot(
-            trace, data or f"{row.snapshot_name}@{row.snapshot_digest.hex() if row.snapshot_digest else ''}"
-        )
+        items = snapshot.items if data else partition(snapshot).evaluate
+        if split is not None:
+            items = tuple(item for item in snapshot.items if item.split == split)
+        known = acquaintance(trained_on, items) if trained_on else "what the network was trained on is not on record"
         model = registry.load(trace.database, trace.blobs, row, actor=actor_or_operator(actor))
-        items = [item for item in snapshot.items if item.split == split]
         found = judge(
             model.split,
             items,
@@ -232,9 +242,9 @@ def evaluate(
             operating_point=model.manifest.operating_point,
         )
     if json:
-        print_json(found.to_record())
+        print_json({"evaluated_on": known, **found.to_record()})
     else:
-        print_evaluation(found)
+        print_evaluation(found, known)
 
 
 @app.command()
@@ -266,11 +276,9 @@ def retire(reference: Reference, reason: ReasonOption, actor: ActorOption = None
     console.print(f"Retired {row.name}@{row.version}.", markup=False)
 
 
-def print_evaluation(found: "Evaluation") -> None:
+def print_evaluation(found: "Evaluation", known: str = "none of them seen in training") -> None:
     """AUROC, the confusion table at the operating point, types, and where the explanations point."""
-    facts: dict[str, Any] = {
-        "images": f"{found.images} ({found.goods} good, {found.defects} defective), none of them seen in training"
-    }
+    facts: dict[str, Any] = {"images": f"{found.images} ({found.goods} good, {found.defects} defective), {known}"}
     if found.auroc is not None and found.average_precision is not None:
         facts |= {"AUROC": f"{found.auroc:.3f}", "average precision": f"{found.average_precision:.3f}"}
     else:
@@ -283,7 +291,7 @@ def print_evaluation(found: "Evaluation") -> None:
         facts["explanation"] = (
             f"peak on the defect for {found.pointing:.1%} (a random cell: {found.pointing_chance:.1%})"
         )
-    print_facts(facts, title="Held-out evaluation")
+    print_facts(facts, title="Evaluation")
     shown = table("truth", ">pass", ">undecided", ">reject", title="Confusion at the operating point")
     for truth in ("good", "defect"):
         shown.add_row(truth, *(str(found.verdicts[truth][verdict]) for verdict in ("pass", "undecided", "reject")))

@@ -22,6 +22,17 @@ class Partition:
     rule: str
 
 
+def acquaintance(training: Snapshot, items: Sequence[SnapshotItem]) -> str:
+    """How a network that `training` made knows these images, by their pixels: for the evaluation on them to say."""
+    parts = partition(training)
+    fitted, calibrated = ({item.pixel_sha256 for item in part} for part in (parts.fit, parts.calibrate))
+    seen = sum(item.pixel_sha256 in fitted for item in items)
+    judged = sum(item.pixel_sha256 in calibrated for item in items)
+    if not seen and not judged:
+        return "none of them seen in training"
+    return f"NOT HELD OUT: the network was fitted to {seen} of them, and the thresholds were chosen on {judged}"
+
+
 def partition(snapshot: Snapshot) -> Partition:
     """The three sets of a snapshot.
 
