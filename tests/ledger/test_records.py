@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,10 +47,36 @@ def test_names_are_sorted_by_utf16_code_units() -> None:
     assert canonical.dumps({"\U0001f600": 1, "\ufb33": 2, "a": 3}) == '{"a":3,"\U0001f600":1,"\ufb33":2}'.encode()
 
 
-@pytest.mark.parametrize("value", [1.0, [0.5], {"a": 1.5}, b"x", {1: 2}, 2**60, "\ud800", {"\ud800": 1}])
+@pytest.mark.parametrize("value", [math.nan, [math.inf], b"x", {1: 2}, 2**60, "\ud800", {"\ud800": 1}])
 def test_what_has_no_canonical_form_is_refused(value: object) -> None:
     with pytest.raises(RecordError):
         canonical.dumps(value)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.recursive(JSON | st.floats(allow_nan=False, allow_infinity=False), st.lists))
+def test_canonical_bytes_are_those_of_the_reference_library(value: object) -> None:
+    assert canonical.dumps(value) == rfc8785.dumps(value)
+
+
+def test_numbers_are_written_as_in_the_appendix_of_the_standard() -> None:
+    bits = {
+        0x0000000000000000: b"0", 0x8000000000000000: b"0", 0x0000000000000001: b"5e-324",
+        0x7FEFFFFFFFFFFFFF: b"1.7976931348623157e+308", 0x4340000000000000: b"9007199254740992", 0x4430000000000000: b"295147905179352830000",
+        0x44B52D02C7E14AF5: b"9.999999999999997e+22", 0x44B52D02C7E14AF6: b"1e+23", 0x444B1AE4D6E2EF4F: b"999999999999999900000",
+        0x444B1AE4D6E2EF50: b"1e+21", 0x3EB0C6F7A0B5ED8D: b"0.000001", 0x3EB0C6F7A0B5ED8C: b"9.999999999999997e-7",
+        0x41B3DE4355555555: b"333333333.3333333", 0xBECBF647612F3696: b"-0.0000033333333333333333", 0x43143FF3C1CB0959: b"1424953923781206.2",
+    }  # fmt: skip
+    for pattern, text in bits.items():
+        assert canonical.dumps(struct.unpack(">d", pattern.to_bytes(8, "big"))[0]) == text
+
+
+@pytest.mark.parametrize("value", [1.0, [0.5], {"a": 1.5}])
+def test_a_record_holds_no_float(value: object) -> None:
+    with pytest.raises(RecordError, match="decimal strings"):
+        canonical.dumps(value, exact=True)
+    with pytest.raises(RecordError, match="decimal strings"):
+        Entry.seal(records.ReportIssued(kind="audit", sha256="2" * 64, scope={"share": value}, issued_by="erin"), AT)
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,21 @@ from traceai.errors import RecordError
 LARGEST_INTEGER = 2**53 - 1
 
 
-def dumps(value: Any) -> bytes:
-    """The RFC 8785 bytes of a JSON value of objects, arrays, strings, integers, booleans and null.
+def dumps(value: Any, *, exact: bool = False) -> bytes:
+    """The RFC 8785 bytes of a JSON value.
 
     Without floats, canonical JSON is sorted compact JSON with the shortest escapes, which orjson writes many times faster than
-    a JCS library. It sorts names by code point and JCS by UTF-16 code unit: the same for ASCII names, so others go to `rfc8785`.
+    a JCS library. It sorts names by code point and JCS by UTF-16 code unit: the same for ASCII names. The rest goes to `rfc8785`.
+
+    Args:
+        exact: refuse floats as well: a record holds decimal strings.
 
     Raises:
-        RecordError: a float (records hold decimal strings), an integer beyond 2**53 - 1, a lone surrogate, a type that JSON
-            does not have, or nesting without end.
+        RecordError: a float that is not finite, an integer beyond 2**53 - 1, a lone surrogate, a type that JSON does not have, or
+            nesting without end.
     """
     try:
-        if _ascii_names(value):
+        if _plain(value, exact):
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError) as error:
@@ -57,8 +60,8 @@ def decimal(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def _ascii_names(value: Any) -> bool:  # one exit a JSON type
-    """Refuse what a record cannot hold; say whether every name in it is ASCII."""
+def _plain(value: Any, exact: bool) -> bool:  # one exit a JSON type
+    """Refuse what has no canonical form; say whether there is no float in it and every name is ASCII."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return True
@@ -71,11 +74,13 @@ def _ascii_names(value: Any) -> bool:  # one exit a JSON type
         for name, item in value.items():
             if type(name) is not str:
                 raise RecordError("The names in a record are strings.")
-            plain = _ascii_names(item) and name.isascii() and plain
+            plain = _plain(item, exact) and name.isascii() and plain
         return plain
     if kind is list:
         plain = True
         for item in value:
-            plain = _ascii_names(item) and plain
+            plain = _plain(item, exact) and plain
         return plain
+    if kind is float and not exact:
+        return False
     raise RecordError(f"A record holds no {kind.__name__}; write numbers with a point as decimal strings.")

@@ -317,7 +317,7 @@ class Entry:
     @classmethod
     def seal(cls, record: Record, recorded_at: str) -> "Entry":
         fields = record.model_dump(mode="json") | {"schema": record.schema_name, "recorded_at": recorded_at}
-        return cls(record, recorded_at, canonical.dumps(fields), fields)
+        return cls(record, recorded_at, canonical.dumps(fields, exact=True), fields)
 
     @classmethod
     def parse(cls, data: bytes) -> "Entry":
