@@ -116,7 +116,7 @@ def _plainly(error: Exception) -> str:
         return "it was altered, or the certificates that are trusted do not vouch for who signed it"
     if isinstance(error, rfc3161_client.VerificationError):
         return found.rstrip(".")
-    return "it is damaged, or no RFC 3161 response"
+    return "it is damaged, no RFC 3161 response, or one that is not strict DER"
 
 
 def _distinct(certificates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
