@@ -90,6 +90,27 @@ def test_a_failed_attempt_has_its_place_and_no_verdict() -> None:
     assert set(failing(GOOD.file(FAILURE), image=IMAGE, heat_map=HEAT_MAP)) == {"image", "heat map"}
 
 
+def test_a_failed_attempt_is_not_said_to_have_decided_anything() -> None:
+    outcome = verify.verify(GOOD.file(FAILURE), TRUST)
+    told = {fact.name: fact.sentence for fact in outcome.facts}
+    assert told["model"].startswith("tiles@1 was to decide, and decided nothing. Entry 3, by erin, registers it")
+    assert "before the attempt" in told["approval"]
+    assert told["entry"].startswith("Attempt ")
+    assert told["included"].startswith(f"The attempt is entry {FAILURE} of ")
+    assert "this attempt is in the log" in outcome.conclusion
+    everything = " ".join([*told.values(), outcome.conclusion])
+    assert not re.search(r"(?<!was to )(?<!and )\bdecide[sd]?\b|decision", everything, re.IGNORECASE), everything
+
+
+@pytest.mark.parametrize(("index", "related"), [(FAILURE, [0, 1]), (FAILURE, [0, 1, 13]), (DECISION, [0, 1, 6, 13])])
+def test_what_is_wrong_with_a_model_is_said_of_the_attempt_or_of_the_decision(index: int, related: list[int]) -> None:
+    late = replace(GOOD, entries=[*GOOD.entries, sealed(samples.model(13), 13)])
+    sentence = failing(late.file(index, related))["model"]
+    said, other = ("attempt", "decision") if index == FAILURE else ("decision", "attempt")
+    assert other not in sentence
+    assert said in sentence or "the version that was to decide" in sentence
+
+
 def test_every_entry_of_the_log_can_be_proved() -> None:
     for index in (7, 8, 9, FAILURE):
         assert verify.verify(GOOD.file(index), TRUST).holds

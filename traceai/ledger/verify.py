@@ -23,7 +23,7 @@ except ImportError:
     sys.exit(3)
 
 from traceai.errors import EvidenceError, InputError, NoteError, TraceaiError, VerificationError
-from traceai.ledger.evidence.claims import FAILED, Entry, Fact, claims, shown
+from traceai.ledger.evidence.claims import FAILED, Entry, Fact, claims, kind, shown
 from traceai.ledger.evidence.file import LARGEST, EvidenceFile
 from traceai.ledger.evidence.proofs import Proofs, Trust
 from traceai.ledger.note import VerifierKey
@@ -60,7 +60,8 @@ class Outcome:
             return "The file does not verify."
         if not self.trusted:
             return f"Nothing in the file is contradicted. {NOT_ESTABLISHED}"
-        return "The file verifies: this decision is in the log whose key you gave, as it stands here."
+        found = kind(self.decision) if self.decision else "decision"
+        return f"The file verifies: this {found} is in the log whose key you gave, as it stands here."
 
     def to_json(self) -> dict[str, Any]:
         point = self.checkpoint
@@ -97,7 +98,7 @@ def verify(
 def _image(decision: Entry, image: bytes | None) -> Fact:
     name, recorded = "image", decision.fields["image"]
     if recorded["sha256"] is None:
-        return Fact(name, None if image is None else False, "The decision names no image: none could be read.")
+        return Fact(name, None if image is None else False, f"The {decision.kind} names no image: none could be read.")
     if image is None:
         return Fact(name, None, f"Not checked: give --image. Its SHA-256 has to be {recorded['sha256']}.")
     found = hashlib.sha256(image).hexdigest()

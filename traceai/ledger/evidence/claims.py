@@ -36,6 +36,16 @@ class Entry:
     def schema(self) -> str:
         return str(self.fields["schema"])
 
+    @property
+    def kind(self) -> str:
+        """What it is called in a sentence."""
+        return kind(self.fields)
+
+
+def kind(fields: dict[str, Any]) -> str:
+    """A failed attempt is no decision: it decided nothing."""
+    return "attempt" if fields["schema"] == FAILED else "decision"
+
 
 def of(schema: str, entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.schema == schema]
@@ -75,19 +85,20 @@ def verdict(decision: Entry) -> Fact:
 
 def model(decision: Entry, versions: Sequence[Entry]) -> Fact:
     name, used = "model", decision.fields["model"]
-    called = _called(used)
+    called, kind = _called(used), decision.kind
+    did = "decided" if kind == "decision" else "was to decide"
     found = _version(decision, versions)
     if found is None:
-        return Fact(name, False, f"The file does not hold the registration of {called}, the version that decided.")
+        return Fact(name, False, f"The file does not hold the registration of {called}, the version that {did}.")
     registered = found.fields
     if registered["model"]["digest"] != used["digest"]:
         return Fact(
             name, False,
-            f"Entry {found.index} registers {called} with the digest {registered['model']['digest']}; the decision names "
+            f"Entry {found.index} registers {called} with the digest {registered['model']['digest']}; the {kind} names "
             f"{used['digest']}.",
         )  # fmt: skip
     if found.index > decision.index:
-        return Fact(name, False, f"Entry {found.index} registers {called} only after the decision.")
+        return Fact(name, False, f"Entry {found.index} registers {called} only after the {kind}.")
     if decision.schema == DECIDED:
         if not _same_point(decision.fields["operating_point"], registered["operating_point"]):
             return Fact(name, False, f"The decision was made with other thresholds than {called} was registered with.")
@@ -95,23 +106,23 @@ def model(decision: Entry, versions: Sequence[Entry]) -> Fact:
             return Fact(name, False, f"The decision scores other classes than {called} was registered with.")
     return Fact(
         name, True,
-        f"{called} decided. Entry {found.index}, by {shown(registered['made_by'])}, registers it with the same digest "
+        f"{called} {did}{'' if kind == 'decision' else ', and decided nothing'}. Entry {found.index}, by {shown(registered['made_by'])}, registers it with the same digest "
         f"{used['digest']}.",
     )  # fmt: skip
 
 
 def approval(decision: Entry, versions: Sequence[Entry], events: Sequence[Entry]) -> Fact:
     name, used = "approval", decision.fields["model"]
-    called = _called(used)
+    called, kind = _called(used), decision.kind
     mine = [event for event in events if _names(event.fields["model"], used) and event.index < decision.index]
     if any(event.fields["model"]["digest"] != used["digest"] for event in mine):
-        return Fact(name, False, f"An event of {called} names another digest than the decision.")
+        return Fact(name, False, f"An event of {called} names another digest than the {kind}.")
     by_action = {event.fields["action"]: event for event in mine}
     if "retire" in by_action:
-        return Fact(name, False, f"{called} was retired in entry {by_action['retire'].index}, before the decision.")
+        return Fact(name, False, f"{called} was retired in entry {by_action['retire'].index}, before the {kind}.")
     if "approve" not in by_action:
         return Fact(
-            name, None, f"NOT APPROVED as far as this file shows: it holds no approval of {called} before the decision."
+            name, None, f"NOT APPROVED as far as this file shows: it holds no approval of {called} before the {kind}."
         )
     event, found = by_action["approve"], _version(decision, versions)
     actor = event.fields["actor"]
@@ -120,7 +131,7 @@ def approval(decision: Entry, versions: Sequence[Entry], events: Sequence[Entry]
     active = by_action.get("activate")
     return Fact(
         name, True,
-        f"{shown(actor)} approved {called} at {event.fields['occurred_at']} (entry {event.index}), before the decision, for this "
+        f"{shown(actor)} approved {called} at {event.fields['occurred_at']} (entry {event.index}), before the {kind}, for this "
         f"reason: {shown(event.fields['reason'])!r}; "
         + (f"it was made active in entry {active.index}." if active else "it was not made active, but named by its number."),
     )  # fmt: skip

@@ -85,11 +85,12 @@ class Proofs:
         told = f"FAILED ({shown(fields['failure_code'])})" if fields["schema"] == FAILED else fields["verdict"].upper()
         return Fact(
             "entry", True,
-            f"Decision {fields['id']}: {told}. Station {shown(fields['station'])}, number {fields['station_seq']}, at "
+            f"{self.decision.kind.capitalize()} {fields['id']}: {told}. Station {shown(fields['station'])}, number {fields['station_seq']}, at "
             f"{fields['occurred_at']}; part: {part or 'not named'}.",
         )  # fmt: skip
 
     def _included(self) -> Fact:
+        kind = self.decision.kind if self.decision else "record"
         index, point = self.file.proof.index, self.checkpoint
         try:
             merkle.verify_inclusion(
@@ -99,7 +100,7 @@ class Proofs:
             return Fact("included", False, shown(error.message))
         return Fact(
             "included", True,
-            f"The decision is entry {index} of the {point.size} under the root {point.root.hex()}.",
+            f"The {kind} is entry {index} of the {point.size} under the root {point.root.hex()}.",
         )  # fmt: skip
 
     def _related(self) -> Fact:
