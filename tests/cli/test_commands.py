@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pypdfium2
@@ -209,6 +210,52 @@ def test_a_report_that_cannot_be_entered_is_not_left_behind(run: Run, inspected:
     result = run("report", "audit", "-o", out, "--as", "line\nbreak")
     assert result.code == 2
     assert not list(tmp_path.glob("*x.pdf*"))
+
+
+@pytest.fixture
+def unusable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place where no PDF can be put, of the kind that the test asks for."""
+    out = tmp_path / "taken"
+    if request.param == "folder":
+        out.mkdir()
+    elif request.param == "link to a folder":
+        out.symlink_to(tmp_path)
+    elif request.param == "device":
+        os.mkfifo(out)
+    elif request.param == "somebody else's":
+        (tmp_path / "shared").mkdir()
+        (tmp_path / "shared").chmod(0o1777)
+        out = tmp_path / "shared" / "taken.pdf"
+        out.write_bytes(b"theirs")
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    else:
+        (tmp_path / "file").touch()
+        out = tmp_path / "file" / "x.pdf"
+    return out
+
+
+@pytest.mark.parametrize(
+    "unusable", ["folder", "link to a folder", "device", "somebody else's", "below a file"], indirect=True
+)
+@pytest.mark.parametrize("kind", ["audit", "decision"])
+def test_a_report_that_cannot_be_put_anywhere_is_not_on_record(
+    run: Run, here: Trace, inspected: list[dict], unusable: Path, kind: str
+) -> None:
+    about, before = ([inspected[0]["id"]] if kind == "decision" else []), len(_journal(here))
+    result = run("report", kind, *about, "-o", unusable)
+    assert (result.code, "[bad-input]" in result.err) == (2, True)
+    assert str(unusable) in result.err
+    assert len(_journal(here)) == before
+
+
+def test_a_report_takes_the_place_of_an_older_one_and_of_a_link(
+    run: Run, inspected: list[dict], tmp_path: Path
+) -> None:
+    (tmp_path / "old.pdf").write_bytes(b"old")
+    (tmp_path / "link.pdf").symlink_to(tmp_path / "nowhere.pdf")
+    for name in ("old.pdf", "link.pdf"):
+        assert run("report", "decision", inspected[0]["id"], "-o", tmp_path / name).code == 0
+        assert (tmp_path / name).read_bytes().startswith(b"%PDF-")
 
 
 def test_tokens_are_revoked(run: Run, here: Trace) -> None:

@@ -1,5 +1,7 @@
 """`traceai report`: PDFs."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,7 @@ import typer
 from traceai.cli.files import published
 from traceai.cli.filters import FromOption, LotOption, ModelOption, ProductOption, StationOption, ToOption, filter_of
 from traceai.cli.terminal import ActorOption, actor_or_operator, console, opened
+from traceai.errors import InputError
 from traceai.inspection.history import Filter
 from traceai.sdk import Trace
 
@@ -50,9 +53,14 @@ def decision(
 
 
 def write_audit(trace: Trace, wanted: Filter, out: Path, actor: str, title: str, produced_for: str = "") -> str:
-    """Write the PDF, enter its digest in the ledger, return the digest."""
+    """Write the PDF, enter its digest in the ledger, return the digest.
+
+    Raises:
+        InputError: `out` cannot become the PDF; then nothing is recorded.
+    """
     from traceai_reports import audit_report, evidence  # noqa: PLC0415  # reportlab takes a while to import
 
+    _require_replaceable(out)
     about = evidence.issue(actor, produced_for)
     found = evidence.audit(trace, wanted, about, title)
     with published(out) as unfinished:
@@ -62,15 +70,41 @@ def write_audit(trace: Trace, wanted: Filter, out: Path, actor: str, title: str,
 
 
 def write_decision(trace: Trace, reference: str, out: Path, actor: str, produced_for: str = "") -> str:
-    """Write the PDF, enter its digest in the ledger, return the digest."""
+    """Write the PDF, enter its digest in the ledger, return the digest.
+
+    Raises:
+        InputError: `out` cannot become the PDF; then nothing is recorded.
+        DecisionNotFoundError, RecordError: see `evidence.decision`.
+    """
     from traceai_reports import decision_report, evidence  # noqa: PLC0415
 
+    _require_replaceable(out)
     about = evidence.issue(actor, produced_for)
     found = evidence.decision(trace, reference, about)
     with published(out) as unfinished:
         digest = decision_report(found, unfinished)
         evidence.record_issue(trace, "decision", digest, {"inspection_id": found.id}, about)
     return digest
+
+
+def _require_replaceable(out: Path) -> None:
+    """The digest is on record before the PDF takes its place, so whatever can be known to be in its way is refused first.
+
+    Raises:
+        InputError: `out` is a folder or a device, or somebody else's file where only its owner may replace it.
+    """
+    try:
+        found, folder = out.lstat(), out.parent.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose another file.") from error
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name the PDF, such as {out / 'report.pdf'}.")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        raise InputError(f"{out} is no file that a PDF could replace; choose another name.")
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in {0, found.st_uid, folder.st_uid}:
+        raise InputError(f"{out} is somebody else's file, and only its owner may replace it; choose another name.")
 
 
 def told(out: Path, digest: str) -> None:
