@@ -277,6 +277,12 @@ class LedgerForkedError(VerificationError):
     code = "ledger-forked"
 
 
+class LedgerTakenError(VerificationError):
+    """The journal gives the ledger that this home signs to a key or an origin of somebody else."""
+
+    code = "ledger-taken"
+
+
 class CheckpointNotFoundError(NotFoundError):
     """The ledger was not signed yet."""
 

@@ -17,7 +17,12 @@ Alter = Callable[[Record], Record]
 
 
 def rewrite(url: str, index: int, alter: Alter) -> None:
-    """Put another entry at `index`, and make entries, leaf hashes, tables, tree and head agree with it.
+    """Put another entry at `index`, and make entries, leaf hashes, tables, tree and head agree with it."""
+    reenter(url, lambda records: [alter(record) if at == index else record for at, record in enumerate(records)])
+
+
+def reenter(url: str, make: Callable[[list[Record]], list[Record]]) -> None:
+    """Have other entries in all places, and leaf hashes, tables, tree and head agree with them.
 
     Times stay what they were. Afterwards every trigger is in force again, as if nothing had happened.
     """
@@ -33,13 +38,17 @@ def rewrite(url: str, index: int, alter: Alter) -> None:
         for name in names:
             connection.execute(f'ALTER TABLE "{name}" DISABLE TRIGGER USER')
         emptied = [row.__tablename__ for row in EVIDENCE]
+        # An origin is opened twice in some of what follows.
+        for constraint in ("uq_ledger_opened_origin", "pk_ledger_opened"):
+            connection.execute(f"ALTER TABLE ledger_opened DROP CONSTRAINT IF EXISTS {constraint}")
         connection.execute(f"TRUNCATE journal, tree_node, checkpoint, {', '.join(emptied)} CASCADE")
         connection.execute(
             "UPDATE ledger_head SET size = 0, root = %s, frontier = %s", (merkle.EMPTY_ROOT, b"")
         )  # fmt: skip
-    for number, entry in enumerate(entries):
-        record = alter(entry.record) if number == index else entry.record
-        with patch.object(log, "now", lambda at=entry.recorded_at: parse_timestamp(at)), Session(engine) as session:
+    times = [entry.recorded_at for entry in entries]
+    for number, record in enumerate(make([entry.record for entry in entries])):
+        at = times[min(number, len(times) - 1)]
+        with patch.object(log, "now", lambda at=at: parse_timestamp(at)), Session(engine) as session:
             log.append(session, [record])
             session.commit()
     with psycopg.connect(url, autocommit=True) as connection:

@@ -64,7 +64,7 @@ def status(json: JsonOption = False) -> None:
                 print_json(facts)
             else:
                 _print_status(facts)
-    if found.state is standing.State.UNANCHORED:
+    if found.state in {standing.State.UNANCHORED, standing.State.TAKEN}:
         raise typer.Exit(1)
 
 

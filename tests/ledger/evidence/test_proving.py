@@ -355,7 +355,7 @@ def test_a_database_that_does_not_lead_to_its_checkpoint_hands_out_nothing(plant
     plant.trace.signer.sign()
     index = plant.decisions[0].receipt.index
     sql('UPDATE journal SET leaf_hash = %s WHERE "index" = %s', b"x" * 32, index + 1)
-    with pytest.raises(EvidenceError, match="does not prove decision"):
+    with pytest.raises(VerificationError, match="run `traceai ledger verify`"):
         plant.prove(0)
 
 

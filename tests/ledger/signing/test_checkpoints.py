@@ -294,9 +294,9 @@ def test_another_programs_database_is_refused_and_left_alone(store: CheckpointSt
 
 def test_a_store_of_a_later_release_is_refused(store: CheckpointStore) -> None:
     store.advance(ORIGIN, None, note(3))
-    sqlite(store, "PRAGMA user_version = 2")
+    sqlite(store, "PRAGMA user_version = 3")
     for use in uses(store):
-        with pytest.raises(CheckpointStoreError, match="version 2"):
+        with pytest.raises(CheckpointStoreError, match="version 3"):
             use()
 
 

@@ -29,6 +29,7 @@ from traceai.errors import (
     LedgerForkedError,
     LedgerGapError,
     LedgerRolledBackError,
+    LedgerTakenError,
     NoteError,
     TraceaiError,
 )
@@ -570,12 +571,12 @@ def test_another_home_may_take_over_on_the_record_and_the_first_one_hears_of_it(
     elsewhere.signer.open("ada", "The old machine is gone.", "press.example/line-4c")
     assert entries(elsewhere)[3].record.previous == LogHead(origin=last.origin, size=3, root=last.root.hex())
     assert elsewhere.signer.state().state is State.OURS
-    assert ours.signer.state().state is State.FOREIGN
+    assert ours.signer.state().state is State.TAKEN
     append(ours)
-    with pytest.raises(LedgerForeignError, match="line-4c"):
+    with pytest.raises(LedgerTakenError, match="line-4c"):
         ours.checkpoint()
     assert holds(elsewhere)
-    assert holds(ours)
+    assert "Entry 3, which this home did not make" in ours.signer.known_heads().findings[0]
 
 
 def test_a_forged_opening_does_not_hide_an_older_copy(ours: Trace, copy_of: Callable) -> None:
@@ -617,7 +618,7 @@ def test_a_new_key_counts_only_where_the_current_one_is_replaced(ours: Trace) ->
         record = LedgerKey(origin="press.example/line-4", key=evil, replaces=current, actor="eve", reason="x")
         log.append(session, [record])
     # Whoever may append can hand the ledger to a key that is not here; then nothing is signed, rather than by the old one.
-    with pytest.raises(LedgerForeignError):
+    with pytest.raises(LedgerTakenError):
         ours.checkpoint()
 
 
@@ -625,7 +626,7 @@ def test_a_database_that_this_home_never_opened_is_a_finding(ours: Trace, empty:
     with at(empty, tmp_path / "other home") as other:
         other.signer.open("eve", "A new ledger.", "press.example/line-4x")
     with at(empty, ours.settings.absolute_home) as seen:
-        assert seen.signer.state().state is State.FOREIGN
+        assert seen.signer.state().state is State.ROLLED_BACK
         known = seen.signer.known_heads()
         assert known.heads == ()
         assert "press.example/line-4 at 3 entries" in known.findings[0]

@@ -151,11 +151,13 @@ class Proofs:
         openings = [entry for entry in of("ledger-opened/1", self.related) if self._is_mine(entry)]
         if not openings:
             return {}
-        stated = {openings[0].fields["key"]: openings[0].index}
+        current = openings[0].fields["key"]
+        stated = {current: openings[0].index}
         for change in self._key_changes():
-            # A key counts where it takes the current one's place, and nowhere else.
-            if change.fields["replaces"] == list(stated)[-1]:
-                stated.setdefault(change.fields["key"], change.index)
+            # A key counts where it takes the current one's place, and nowhere else; one that was replaced never comes back.
+            if change.fields["replaces"] == current and change.fields["key"] not in stated:
+                current = change.fields["key"]
+                stated[current] = change.index
         return stated
 
     def _key_changes(self) -> list[Entry]:
@@ -221,11 +223,12 @@ class Proofs:
     def _followed(self, key: str) -> list[str]:
         """The keys after `key`, as far as each was handed over to by the one before."""
         agreed = {proof.index for proof in self.file.handovers if self._broken(proof) is None}
-        followed: list[str] = []
+        followed = [key]
         for change in self._key_changes():
-            if change.index in agreed and change.fields["replaces"] == (followed[-1] if followed else key):
-                followed.append(change.fields["key"])
-        return followed
+            new = change.fields["key"]
+            if change.index in agreed and change.fields["replaces"] == followed[-1] and new not in followed:
+                followed.append(new)
+        return followed[1:]
 
     def _cosigned(self) -> list[tuple[VerifierKey, Signature]]:
         return [(key, found) for key, found, valid in self.signatures if valid and key.type == COSIGNATURE]

@@ -17,6 +17,7 @@ from traceai.inspection import history
 from traceai.ledger import note
 from traceai.ledger.evidence.file import EvidenceFile, Included, Timestamp
 from traceai.ledger.note import VerifierKey
+from traceai.ledger.signing import standing
 from traceai.ledger.signing.checkpoints import Stored
 from traceai.ledger.signing.signer import Signer
 from traceai.ledger.tlog import tiles
@@ -54,8 +55,10 @@ def prove(signer: Signer, reference: str) -> Proved:
     Raises:
         DecisionNotFoundError: there is none.
         UnavailableError: nothing signed covers the decision and what was recorded of it, and this home cannot sign.
+        LedgerTakenError: somebody else signs the ledger that this home signed.
         VerificationError: as `build`; or this is not the ledger that this home signed.
     """
+    standing.require_untaken(signer.state())
     with signer.database.moment() as session:
         decision = history.find(session, reference)
         _, needed = _standing_on(session, decision)

@@ -4,6 +4,8 @@ A database can be put back to an older copy, or rewritten; what was signed befor
 are kept, so that two that contradict each other prove to anybody who signed them. The log keeps one such file, and a witness
 one of its own. Deleting the file costs the memory, and no signature can be forged with it.
 
+It also remembers its home's own acts: the entries that say who signs are bytes in a database, and anybody can copy a public key.
+
 Owners: nothing but `advance` and the `add_` methods writes. Each is one transaction that holds the file's write lock from its
 first read, so that processes and threads may share the file. When one returns, what it wrote survives a power cut; a crash
 before that leaves the file as it was.
@@ -28,7 +30,7 @@ from traceai.ledger.signing.keys import sync_folder
 from traceai.ledger.tlog.checkpoint import Checkpoint
 
 APPLICATION_ID = 0x74726370  # "trcp"
-VERSION = 1
+VERSION = 2
 # Seconds to wait for another process's transaction, which takes milliseconds.
 PATIENCE = 20.0
 
@@ -53,6 +55,12 @@ CREATE TABLE timestamp (
     accepted_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX timestamp_of ON timestamp (origin, size, id);
+CREATE TABLE act (
+    place INTEGER NOT NULL CHECK (place >= 0),
+    leaf BLOB NOT NULL CHECK (length(leaf) = 32),
+    accepted_at TEXT NOT NULL,
+    PRIMARY KEY (place, leaf)
+) STRICT;
 CREATE TRIGGER checkpoint_forward BEFORE INSERT ON checkpoint
 WHEN EXISTS (SELECT 1 FROM checkpoint WHERE origin = NEW.origin AND size >= NEW.size)
  AND NOT EXISTS (SELECT 1 FROM checkpoint WHERE origin = NEW.origin AND size = NEW.size AND root = NEW.root)
@@ -64,6 +72,8 @@ CREATE TRIGGER checkpoint_kept_insert BEFORE INSERT ON checkpoint
 WHEN EXISTS (SELECT 1 FROM checkpoint WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER checkpoint_kept_update BEFORE UPDATE ON checkpoint BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER checkpoint_kept_delete BEFORE DELETE ON checkpoint BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER act_kept_update BEFORE UPDATE ON act BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER act_kept_delete BEFORE DELETE ON act BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER timestamp_kept_insert BEFORE INSERT ON timestamp
 WHEN EXISTS (SELECT 1 FROM timestamp WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER timestamp_kept_update BEFORE UPDATE ON timestamp BEGIN SELECT RAISE(ABORT, 'append-only'); END;
@@ -191,6 +201,11 @@ class CheckpointStore:
             query = "SELECT DISTINCT size FROM timestamp WHERE origin = ? ORDER BY size"
             return [size for (size,) in _query(connection, query, origin)]
 
+    def acts(self) -> set[tuple[int, bytes]]:
+        """Every entry (index, leaf hash) by which this home opened a log or changed its key."""
+        with self._reading() as connection:
+            return {(place, leaf) for place, leaf in _query(connection, "SELECT place, leaf FROM act")}
+
     def latest_time(self) -> datetime | None:
         """The latest that the clock ever said when a checkpoint was accepted: a clock that is behind it was set back."""
         with self._reading() as connection:
@@ -266,6 +281,15 @@ class CheckpointStore:
             connection.execute(
                 "INSERT INTO timestamp (origin, size, tsa, token, accepted_at) VALUES (?, ?, ?, ?, ?)",
                 (origin, size, tsa, token, timestamp(self._now())),
+            )
+
+    def add_act(self, index: int, leaf: bytes) -> None:
+        """Remember an entry of this home's making that says who signs, before it is committed. Where that fails, no journal ever
+        has the entry, and remembering it says nothing."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO act (place, leaf, accepted_at) VALUES (?, ?, ?)",
+                (index, leaf, timestamp(self._now())),
             )
 
     def _read(self, origin: str, note: str) -> Checkpoint:

@@ -103,7 +103,7 @@ class Signer:
             return known.heads(self.keys, self.store, (), (), since).and_found(error.message)
         kept = known.heads(self.keys, self.store, found.openings, found.here, since)
         # Without them the rest could be another history altogether, and nothing here would contradict it.
-        return kept.and_found(f"{found.found}.") if found.state is State.UNANCHORED else kept
+        return kept.and_found(f"{found.found}.") if found.state in {State.UNANCHORED, State.TAKEN} else kept
 
     @contextmanager
     def _looking(self) -> Iterator[tuple[Connection, Standing]]:
@@ -181,7 +181,7 @@ class Signer:
             fields["key"] = str(self.keys.create(origin).verifier)
             fields["previous"] = _previous(session.connection(), memory, opened)
             session.info[_OPENING] = True
-            log.append(session, [records.validated(records.LedgerOpened, fields)])
+            self._act(session, records.validated(records.LedgerOpened, fields))
 
     def rotate(self, actor: str, reason: str) -> Stored:
         """Sign with a new key from here on, on the record; the first checkpoint is signed with both.
@@ -202,8 +202,13 @@ class Signer:
             fields = {"origin": opening.origin, "key": "", "replaces": old, "actor": actor, "reason": reason}
             records.validated(records.LedgerKey, fields)
             fields["key"] = str(self.keys.create(opening.origin).verifier)
-            log.append(session, [records.validated(records.LedgerKey, fields)])
+            self._act(session, records.validated(records.LedgerKey, fields))
         return self.sign()
+
+    def _act(self, session: Session, record: records.Record) -> None:
+        """Say on the record who signs, and remember outside the database that this home said it."""
+        (receipt,) = log.append(session, [record])
+        self.store.add_act(receipt.index, receipt.leaf_hash)
 
     # --- signing --------------------------------------------------------------------------------------------------
 
@@ -212,6 +217,7 @@ class Signer:
 
         Raises:
             LedgerRolledBackError, LedgerForkedError: this is not the journal that was signed before.
+            LedgerTakenError: somebody else opened the ledger anew, or changed its key, since this home did.
             LedgerForeignError: the key is not here.
             KeyFileError: the key cannot be used, or is another than the one on record.
             CheckpointStoreError: the store is gone, or cannot be used.

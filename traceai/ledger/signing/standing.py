@@ -3,12 +3,13 @@
 Two memories are compared. The journal says under which origins it was opened and which keys signed for them; the home
 (`keys`, `checkpoints`) says what it signed. The tables `ledger_opened` and `ledger_key` only say where to look: what counts are
 the journal's bytes at those places, proved included under the root. A row that is missing there cannot make an old state pass
-for the current one, because the home remembers the origin and the key it signed with last.
+for the current one, because the home remembers the origin and the key it signed with last. And an entry that names a key of this
+home is this home's doing only where the home remembers having made it (`CheckpointStore.acts`).
 """
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from traceai.errors import (
     LedgerForkedError,
     LedgerGapError,
     LedgerRolledBackError,
+    LedgerTakenError,
     NoteError,
     VerificationError,
 )
@@ -40,6 +42,9 @@ _key: Table = tables.LedgerKey.__table__  # type: ignore[attr-defined]
 _checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]
 
 
+_LOST = "The key of {} is in this home, and the checkpoints that were signed with it are not"
+
+
 class State(enum.StrEnum):
     """What a home may do with a ledger.
 
@@ -48,6 +53,8 @@ class State(enum.StrEnum):
     FOREIGN: somebody else's: append, and leave the signing to whoever holds the key.
     UNANCHORED: the key is here and the checkpoints are not, so that nobody can say whether the journal is an older one:
         append, and sign nothing.
+    TAKEN: after this home opened it, or changed its key, somebody else did: append, and sign nothing. Nobody here can tell a
+        handover that was agreed from a forged one.
     ROLLED_BACK: older than what was signed here. FORKED: another than what was signed here. Neither append nor sign.
     """
 
@@ -55,6 +62,7 @@ class State(enum.StrEnum):
     OURS = "ours"
     FOREIGN = "foreign"
     UNANCHORED = "unanchored"
+    TAKEN = "taken"
     ROLLED_BACK = "rolled-back"
     FORKED = "forked"
 
@@ -64,15 +72,20 @@ class Opening:
     """A `ledger-opened/1` entry and the `ledger-key/1` entries that follow up to the next.
 
     Attributes:
-        index: of the entry that opened it.
+        acts: the entries (index, leaf hash) that say so: the one that opened it, and those that replaced a key, each in its place.
         keys: every key that ever signed for it, oldest first; the last is the current one. Empty: it named none that can sign.
         previous: the origin that it continues.
     """
 
-    index: int
+    acts: tuple[tuple[int, bytes], ...]
     origin: str
     keys: tuple[VerifierKey, ...]
     previous: str | None
+
+    @property
+    def index(self) -> int:
+        """Of the entry that opened it."""
+        return self.acts[0][0]
 
     @property
     def key(self) -> VerifierKey | None:
@@ -87,7 +100,7 @@ class Standing:
         found: what a sentence for a person begins with; no full stop.
         head: of the journal.
         openings: all of them, oldest first.
-        here: those among them that this home opened, or signed for.
+        here: those among them that this home opened.
         last: the checkpoint that the journal was held against.
         clock_behind: by how much this machine's clock stands before a time that it said when it signed; None where it does not.
     """
@@ -127,17 +140,18 @@ def openings(connection: Connection, head: Head) -> tuple[Opening, ...]:
     query = select(at).where(at.between(0, head.size - 1)).order_by(at)
     found: list[Opening] = []
     for index in connection.execute(query).scalars():
-        record = _entry(connection, head, index).record
+        entry = _entry(connection, head, index)
+        record, act = entry.record, (index, merkle.leaf_hash(entry.data))
         if isinstance(record, LedgerOpened):
             key = _signing_key(record.origin, record.key)
             previous = record.previous.origin if record.previous else None
-            found.append(Opening(index, record.origin, (key,) if key else (), previous))
+            found.append(Opening((act,), record.origin, (key,) if key else (), previous))
         elif isinstance(record, LedgerKey) and found:
             last = found[-1]
             key = _signing_key(record.origin, record.key)
-            # A key counts where it takes the current one's place, and nowhere else.
-            if key and record.origin == last.origin and record.replaces == str(last.key):
-                found[-1] = Opening(last.index, last.origin, (*last.keys, key), last.previous)
+            # A key counts where it takes the current one's place, and nowhere else; one that was replaced never comes back.
+            if key and record.origin == last.origin and record.replaces == str(last.key) and key not in last.keys:
+                found[-1] = replace(last, acts=(*last.acts, act), keys=(*last.keys, key))
     return tuple(found)
 
 
@@ -157,20 +171,24 @@ def judge(
     """
     opened = openings(connection, head)
     latest = {stored.origin: stored for stored in memory}
-    here = tuple(opening for opening in opened if _is_here(opening, keys, latest.get(opening.origin)))
+    acts = store.acts()
+    here = tuple(opening for opening in opened if opening.acts[0] in acts)
     newest = memory[-1] if memory else None
     if not opened and newest is None:
         state, found, last = State.FRESH, "Nothing was signed yet", None
     elif opened and not here:
-        knows = f", which knows {newest.origin}" if newest else ""
-        state, found, last = State.FOREIGN, f"The key of {opened[-1].origin} is not in this home{knows}", None
+        # Whatever it says of itself: it has to continue what this home signed.
+        last = newest
+        contradiction = _contradiction(connection, head, last) if last else None
+        state, found = contradiction or _not_here(opened[-1], keys, newest)
     elif newest is not None and newest.origin not in _accounted_for(opened, here):
         last = newest
         state, found = _contradiction(connection, head, newest) or _unlisted(newest)
     else:
         last = latest.get(here[-1].origin)
         contradiction = _contradiction(connection, head, last) if last else None
-        state, found = contradiction or _signer(connection, head, opened[-1], last, keys, store)
+        taken = None if contradiction else _taken(opened, acts)
+        state, found = contradiction or taken or _signer(connection, head, opened[-1], last, keys, store)
     times = store.latest_time()
     behind = times - now() if times is not None and times > now() else None
     return Standing(state, found, head, opened, here, last, behind)
@@ -192,17 +210,35 @@ def _contradiction(connection: Connection, head: Head, last: Stored) -> tuple[St
     return None
 
 
+def _not_here(current: Opening, keys: KeyFolder, newest: Stored | None) -> tuple[State, str]:
+    """A journal that nothing here remembers having opened."""
+    if current.key is not None and keys.has(current.key):
+        return State.UNANCHORED, _LOST.format(current.origin)
+    knows = f", which knows {newest.origin}" if newest else ""
+    return State.FOREIGN, f"The key of {current.origin} is not in this home{knows}"
+
+
+def _taken(opened: Sequence[Opening], acts: Set[tuple[int, bytes]]) -> tuple[State, str] | None:
+    """The first entry after this home's last act that says who signs, and is not this home's."""
+    made = [(act, opening) for opening in opened for act in opening.acts]
+    own = max(index for (index, leaf), _ in made if (index, leaf) in acts)
+    for (index, _), opening in made:
+        if index > own:
+            return (
+                State.TAKEN,
+                f"Entry {index}, which this home did not make, has {opening.origin} signed with the key {opening.key}",
+            )
+    return None
+
+
 def _signer(
     connection: Connection, head: Head, current: Opening, last: Stored | None, keys: KeyFolder, store: CheckpointStore
 ) -> tuple[State, str]:
     """Whose turn it is to sign a journal that nothing here contradicts."""
     if current.key is None or not keys.has(current.key):
         return State.FOREIGN, f"The current key of {current.origin} is not in this home"
-    if last is None and (not store.exists() or served(connection, current) is not None):
-        return (
-            State.UNANCHORED,
-            f"The key of {current.origin} is in this home, and the checkpoints that were signed with it are not",
-        )
+    if last is None and served(connection, current) is not None:
+        return State.UNANCHORED, _LOST.format(current.origin)
     signed = f"{last.size} of {head.size} entries" if last else "nothing yet"
     return State.OURS, f"Signed here as {current.origin}: {signed}"
 
@@ -226,11 +262,24 @@ def require_writable(found: Standing) -> None:
         raise LedgerForkedError(f"{found.found}; {remedy}")
 
 
+def require_untaken(found: Standing) -> None:
+    """
+    Raises:
+        LedgerTakenError: somebody else signs a ledger that this home signed.
+    """
+    if found.state is State.TAKEN:
+        raise LedgerTakenError(
+            f"{found.found}; where that was agreed, sign and prove from the home that has this key; where it was not, open a new "
+            "origin on the record with `traceai ledger open --reason ...`."
+        )
+
+
 def require_signable(found: Standing) -> Opening:
     """The current opening, whose current key is in this home.
 
     Raises:
         LedgerRolledBackError, LedgerForkedError: as `require_writable`.
+        LedgerTakenError: somebody else opened it anew, or changed its key, since.
         LedgerForeignError: the key is elsewhere.
         CheckpointStoreError: the key is here, and what it signed is not.
     """
@@ -239,6 +288,7 @@ def require_signable(found: Standing) -> Opening:
         raise CheckpointStoreError(
             f"{found.found}; restore checkpoints.db from your backup, or open a new origin with `traceai ledger open --reason ...`."
         )
+    require_untaken(found)
     if found.state is not State.OURS or found.opening is None:
         raise LedgerForeignError(
             f"{found.found}; sign where it is, restore its file, or open a new origin with `traceai ledger open --reason ...`."
@@ -275,11 +325,6 @@ def _signing_key(origin: str, vkey: str) -> VerifierKey | None:
     except NoteError:
         return None
     return key if key.name == origin and key.type == ED25519 else None
-
-
-def _is_here(opening: Opening, keys: KeyFolder, last: Stored | None) -> bool:
-    """Whether this home opened it: it has a key, or (keys get lost) what one of the keys signed."""
-    return any(keys.has(key) for key in opening.keys) or (last is not None and _signed_by(last.note, opening))
 
 
 def _signed_by(note: str, opening: Opening) -> bool:
