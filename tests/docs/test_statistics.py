@@ -128,7 +128,8 @@ def test_the_false_negative_rate_is_the_formula_of_the_page() -> None:
 def test_without_a_miss_the_upper_limit_is_the_formula_of_the_page() -> None:
     found = estimate_rates([cell("pass", 5000, 100, 0), cell("reject", 50, 10, 40, 1)]).false_negative_rate
     b, b_low = 0.8, wilson(0.8, 50)[0]
-    odds = 5000 / 50 * wilson(0, 100)[1] / math.sqrt(b_low * (2 * b - b_low))
+    a_high = wilson(0, 100)[1]
+    odds = 5000 / 50 * a_high / (1 - a_high) / math.sqrt(b_low * (2 * b - b_low))
     assert (found.estimate, found.low, found.high) == pytest.approx((0, 0, odds / (1 + odds)))
 
 
@@ -154,7 +155,7 @@ def test_no_rate_is_a_bare_number() -> None:
 
 
 def test_the_simulated_configurations_are_those_described() -> None:
-    from tests.stats.test_rates import CONFIGURATIONS
+    from tests.stats.test_rates import CONFIGURATIONS, LOPSIDED
 
     lines = [configuration.values[0] for configuration in CONFIGURATIONS]
     assert len(lines) == 6
@@ -164,3 +165,31 @@ def test_the_simulated_configurations_are_those_described() -> None:
     assert f"{100 * min(rejected):.0f} to {100 * max(rejected):.0f} % of them rejected" in described
     assert f"{100 * min(escapes):.0f} to {100 * max(escapes):.0f} % of the passed parts defective" in described
     assert f"audit probabilities from {min(map(min, audits)):g} to {max(map(max, audits)):g}." in described
+    lines = [configuration.values[0] for configuration in LOPSIDED]
+    assert len(lines) == 5
+    rarer = [size * min(rejected, 1 - rejected) for size, rejected, *_ in lines]
+    sizes = [size for size, *_ in lines]
+    assert f"{min(sizes)} to {max(sizes):,} decisions, of which {min(rarer):.0f} to {max(rarer):.0f} are" in described
+
+
+def test_the_coverage_of_a_surprise_is_that_of_wilsons_interval() -> None:
+    """Just below the lower limit of one event in n parts, the truth is covered as often as no event is found."""
+    many, one = wilson(1 / 10**6, 10**6)[0], wilson(1, 1)[0]
+    assert f"at {10**6 * many:.2f} expected events" in FLAT
+    assert f"covered in {100 * (1 - many) ** 10**6:.0f} % of the cases, and in {100 * (1 - one):.0f} % where" in FLAT
+    from tests.stats.test_rates import SURPRISE
+
+    size, rejected, _, hit, _, audit = SURPRISE
+    assert (
+        f"at which {size * rejected * (1 - hit) * audit:.2f} good parts are expected among the verified rejected"
+        in FLAT
+    )
+
+
+def test_the_example_of_a_zero_is_what_is_estimated() -> None:
+    """One part rejected, rightly, and 299 passed: half of these verified, and all."""
+    half, census = (
+        estimate_rates([cell("pass", 299, n, 0), cell("reject", 1, 0, 1, 1)]).false_positive_rate for n in (150, 299)
+    )
+    assert f"upper limit of the false-positive rate is {100 * census.high:.3f} %" in FLAT
+    assert f"and {100 * half.high:.3f} % with 150 of the passes verified" in FLAT

@@ -5,8 +5,8 @@ test (verification bias). Here each verdict's verified share is expanded to all 
 
 Intervals recover the variance of each ingredient from its own Wilson limits (MOVER: Zou & Donner 2008; Donner & Zou
 2012), so they stay sensible at zero counts. They are about the process that made the parts: no finite-population
-correction is applied, and the split of the parts between the verdicts counts as random. Simulated coverage at 95 % is
-0.93 to 0.98; where fewer than one event is expected among the verified parts it can fall to 0.91, as Wilson's own does.
+correction is applied, and the split of the parts between the verdicts counts as random. What coverage was simulated, and
+where it falls below its nominal value as Wilson's own does, stands in `docs/statistics.md`.
 """
 
 import math
@@ -60,13 +60,17 @@ def share_of_two(a: Limits, size_a: int, b: Limits, size_b: int, confidence: flo
     """The share A / (A + B) of two expanded counts A = size_a * a and B = size_b * b, not both zero.
 
     Its log odds are log(size_a / size_b) + log a - log b. MOVER combines the three from their Wilson limits, so that
-    exchanging the sides gives the complement. Where one count is zero, the limit on its side follows from the ratio
-    form of Donner & Zou (2012), which exists there. The variance is that of the log odds by the delta method (Zhou
-    1993), or NaN where a count is zero.
+    exchanging the sides gives the complement. The variance is that of the log odds by the delta method (Zhou 1993), or
+    NaN where a count is zero.
+
+    Where A is zero it has no logarithm. Wilson's upper limit u of no event in n verified parts has the odds u / (1 - u) =
+    z^2 / n, and each verified part stands for size_a / n. So A is below size_a * u / (1 - u): with all parts verified
+    that is z^2, Wilson's limit of a count of zero, whatever size_a happened to be. The limit size_a * u would take
+    size_a, which may be a single part, to be known. B stands below it as in the ratio of Donner & Zou (2012).
     """
     n, ratio = size_a + size_b, size_a / size_b
     if a.estimate == 0:
-        odds = ratio * a.high / math.sqrt(b.low * (2 * b.estimate - b.low))
+        odds = ratio * a.high / (1 - a.high) / math.sqrt(b.low * (2 * b.estimate - b.low))
         return Limits(0.0, 0.0, odds / (1 + odds), math.nan)
     if b.estimate == 0:
         return share_of_two(b, size_b, a, size_a, confidence).complement()
