@@ -210,6 +210,13 @@ def test_outstanding_reviews_are_a_caveat():
     )
 
 
+def test_undecided_parts_that_wait_for_review_are_no_caveat_of_the_rates():
+    cells = [cell("pass", 100, 10, 0), cell("reject", 10, 3, 7, 1)]
+    rates = estimate_rates([*cells, cell("undecided", 40, 20, 4, 1)])
+    assert rates.caveats == ()
+    assert all(getattr(rates, name) == getattr(estimate_rates(cells), name) for name in RATES)
+
+
 def test_undecided_parts_are_neither_passed_nor_rejected():
     rates = estimate_rates([cell("pass", 80, 8, 0), cell("reject", 10, 1, 4), cell("undecided", 10, 3, 3, 1)])
     assert rates.undecided_share == wilson(10, 100)

@@ -240,19 +240,21 @@ def _prevalence(passed: Expanded, rejected: Expanded, census: bool, confidence: 
 def _caveats(cells: list[Cell], tallies: dict[Verdict, Tally]) -> Iterable[str]:
     for verdict, name in _NAMES.items():
         tally = tallies[verdict]
-        if verdict != "undecided" and tally.verified and 0 < tally.unrepresented <= MAX_UNREPRESENTED * tally.decisions:
+        targeted = tally.targeted_good + tally.targeted_defective
+        if targeted:
+            yield f"{targeted} {name} parts were reviewed without having been drawn; no rate uses them."
+        if verdict == "undecided" or not tally.verified:
+            continue  # No error rate rests on such parts.
+        if 0 < tally.unrepresented <= MAX_UNREPRESENTED * tally.decisions:
             yield (
                 f"{tally.unrepresented} of the {tally.decisions} {name} parts lie in audit cells in which none was "
                 f"verified; the rates take them to be like the other {name} parts."
             )
-        targeted = tally.targeted_good + tally.targeted_defective
-        if targeted:
-            yield f"{targeted} {name} parts were reviewed without having been drawn; no rate uses them."
         own = [cell for cell in cells if cell.verdict == verdict]
         expected = sum(c.decisions * c.probability for c in own)
         deviation = math.sqrt(sum(c.decisions * c.probability * (1 - c.probability) for c in own))
         # Four standard deviations below the draw's expectation is not chance: reviews are outstanding.
-        if tally.verified and tally.verified < expected - max(4 * deviation, 0.5):
+        if tally.verified < expected - max(4 * deviation, 0.5):
             yield (
                 f"{tally.verified} {name} parts were verified where about {expected:.0f} were to be drawn; the rates "
                 "take those still outstanding to be like those reviewed."
