@@ -169,6 +169,7 @@ def register_tiny(
     classes: tuple[str, ...] = ("good", "dent", "scratch"),
     seed: int = 0,
     point: tuple[str, str] = ("0.66", "0.67"),
+    name: str = "tiles",
 ) -> str:
     from traceai.images.preprocess import Preprocessing
     from traceai.models import registry
@@ -180,7 +181,7 @@ def register_tiny(
     module = build(architecture, classes, seed=seed)
     manifest, weights = pack(
         module,
-        name="tiles",
+        name=name,
         architecture=architecture,
         preprocessing=Preprocessing(height=32, width=32, channels=1, mean=("0.5",), std=("0.25",)),
         classes=classes,
@@ -201,4 +202,4 @@ def register_tiny(
         )
         registry.approve(session, row, actor="ada", reason="Evaluated on the test split.")
         registry.activate(session, row, actor="ada")
-    return f"tiles@{row.version}"
+    return f"{row.name}@{row.version}"

@@ -243,6 +243,11 @@ def test_rates_carry_their_interval_or_the_reason_why_there_is_none(client: Clie
     )
 
 
+def test_rates_by_version_name_the_model(client: Client, recorded: list[Decision]) -> None:
+    found = client("auditor").get("/v1/rates", params={"by": "version"}).json()
+    assert [(group["group"], group["decisions"]) for group in found] == [("tiles@1", 12)]
+
+
 def test_models_and_their_lives(client: Client, recorded: list[Decision]) -> None:
     auditor = client("auditor")
     listed = auditor.get("/v1/models").json()

@@ -98,6 +98,10 @@ def test_rates_say_what_cannot_be_estimated(run: Run, inspected: list[dict]) -> 
     assert rates["reviewed"] == 12
     assert rates["rates"]["overkill_rate"]["estimate"] == 0 or rates["rates"]["rejected"]["decisions"] == 0
     assert rates["rates"]["escape_rate"]["high"] > 0
+    by_version = run("rates", "--by", "version", "--json").json
+    assert [report["group"] for report in by_version] == ["tiles@1"]
+    # A group is named as `--model` takes it.
+    assert run("rates", "--model", by_version[0]["group"], "--json").json == [{**by_version[0], "group": None}]
 
 
 def test_reports_are_written_and_their_digests_entered_in_the_ledger(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import register_tiny
 from traceai.errors import ConflictError, InputError
 from traceai.inspection import history
 from traceai.inspection.decision import Decision
@@ -122,6 +123,32 @@ def test_rates_by_group_and_by_filter(
     assert [(report.group, report.decisions) for report in by_station] == [("press-4", 12), ("press-5", 4)]
     assert one_report(trace, station="press-5").decisions == 4
     assert one_report(trace, station="nowhere").decisions == 0
+
+
+def test_rates_by_version_keep_the_models_apart(
+    trace: Trace, decisions: list[Decision], images: Sequence[Path]
+) -> None:
+    for name in ("tiles", "other"):
+        list(trace.inspector(register_tiny(trace, seed=1, name=name), "press-4").inspect_many(images[:4]))
+    for decision in decisions[:12]:
+        review(trace, decision, "defective", defect_type="dent")
+    with trace.database.session() as session:
+        found = {report.group: report for report in rates.rates(session, Filter(), by="version")}
+    assert {name: report.decisions for name, report in found.items()} == {"other@1": 4, "tiles@1": 12, "tiles@2": 4}
+    assert {name: bool(report.types) for name, report in found.items()} == {
+        "other@1": False,
+        "tiles@1": True,
+        "tiles@2": False,
+    }
+    for name, report in found.items():
+        model, version = str(name).split("@")
+        assert one_report(trace, model=model, version=int(version)).rates == report.rates
+
+
+@pytest.mark.parametrize("by", rates.GROUPS)
+def test_every_group_holds_all_decisions(trace: Trace, decisions: list[Decision], by: str) -> None:
+    with trace.database.session() as session:
+        assert sum(report.decisions for report in rates.rates(session, Filter(), by=by)) == 12
 
 
 def test_reviews_of_parts_that_were_not_drawn_enter_no_estimate(

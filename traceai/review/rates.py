@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, case, cast, func, select
+from sqlalchemy import ColumnElement, Row, String, Table, and_, case, cast, func, select
 from sqlmodel import Session
 
 from traceai.db import tables
@@ -16,13 +16,14 @@ from traceai.stats.rates import Cell, Rates, estimate_rates
 _inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 _c = _inspection.c
 
-GROUPS: Mapping[str, str] = {
-    "station": "station",
-    "model": "model_name",
-    "version": "model_version",
-    "product": "product",
-    "lot": "lot",
-    "day": "day",
+# Version 1 of one model is not version 1 of another, so a version is named as everywhere else: name@version.
+GROUPS: Mapping[str, ColumnElement[Any]] = {
+    "station": _c.station,
+    "model": _c.model_name,
+    "version": _c.model_name + "@" + cast(_c.model_version, String),
+    "product": _c.product,
+    "lot": _c.lot,
+    "day": func.to_char(_c.occurred_at, "YYYY-MM-DD"),
 }
 
 
@@ -63,12 +64,7 @@ def rates(session: Session, wanted: Filter, *, by: str | None = None, confidence
         raise InputError(f"Rates cannot be grouped by {by}; choose one of {', '.join(GROUPS)}.")
     if wanted.verdict is not None:
         raise InputError("Rates of one verdict alone mean nothing; leave the verdict out.")
-    if by is None:
-        group: ColumnElement[Any] = cast(None, _c.station.type)
-    elif by == "day":
-        group = func.to_char(_c.occurred_at, "YYYY-MM-DD")
-    else:
-        group = cast(_c[GROUPS[by]], _c.station.type)
+    group: ColumnElement[Any] = cast(None, String) if by is None else GROUPS[by]
     review = latest()
     good, defective = review.c.truth == "good", review.c.truth == "defective"
     count = func.count
