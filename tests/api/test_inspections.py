@@ -1,5 +1,5 @@
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +246,14 @@ def test_rates_carry_their_interval_or_the_reason_why_there_is_none(client: Clie
 def test_rates_by_version_name_the_model(client: Client, recorded: list[Decision]) -> None:
     found = client("auditor").get("/v1/rates", params={"by": "version"}).json()
     assert [(group["group"], group["decisions"]) for group in found] == [("tiles@1", 12)]
+
+
+def test_rates_over_an_altered_audit_draw_are_refused(
+    client: Client, recorded: list[Decision], sql: Callable[..., list[tuple]]
+) -> None:
+    sql("UPDATE inspection SET audit_probability = NULL WHERE id = %s", recorded[0].id)
+    answer = client("auditor").get("/v1/rates")
+    assert (answer.status_code, answer.json()["code"]) == (500, "record-invalid")
 
 
 def test_models_and_their_lives(client: Client, recorded: list[Decision]) -> None:

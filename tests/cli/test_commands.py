@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pypdfium2
@@ -102,6 +103,18 @@ def test_rates_say_what_cannot_be_estimated(run: Run, inspected: list[dict]) -> 
     assert [report["group"] for report in by_version] == ["tiles@1"]
     # A group is named as `--model` takes it.
     assert run("rates", "--model", by_version[0]["group"], "--json").json == [{**by_version[0], "group": None}]
+
+
+def test_no_rate_and_no_report_comes_from_an_altered_audit_draw(
+    run: Run, inspected: list[dict], sql: Callable[..., list[tuple]], tmp_path: Path
+) -> None:
+    sql("UPDATE inspection SET audit_probability = NULL WHERE id = %s", inspected[0]["id"])
+    for command in (["rates"], ["report", "audit", "-o", tmp_path / "audit.pdf"]):
+        result = run(*command)
+        assert result.code == 1
+        assert "run `traceai ledger verify`" in result.err
+    assert not (tmp_path / "audit.pdf").exists()
+    assert run("ledger", "verify").code == 1
 
 
 def test_reports_are_written_and_their_digests_entered_in_the_ledger(

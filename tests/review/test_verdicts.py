@@ -1,10 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import register_tiny
-from traceai.errors import ConflictError, InputError
+from traceai.errors import ConflictError, InputError, RecordError
 from traceai.inspection import history
 from traceai.inspection.decision import Decision
 from traceai.inspection.history import Filter
@@ -163,3 +163,13 @@ def test_reviews_of_parts_that_were_not_drawn_enter_no_estimate(
     report = one_report(trace, station="press-6")
     assert report.rates.passed.targeted_defective == len(passed)
     assert report.rates.false_negative_rate.estimate is None
+
+
+@pytest.mark.parametrize("probability", [None, 0])
+def test_an_audit_draw_that_no_decision_can_have_recorded_gives_no_rate(
+    trace: Trace, decisions: list[Decision], sql: Callable[..., list[tuple]], probability: int | None
+) -> None:
+    review(trace, decisions[0], "good")
+    sql("UPDATE inspection SET audit_probability = %s WHERE id = %s", probability, decisions[0].id)
+    with pytest.raises(RecordError, match=r"^1 decisions with the verdict .* run `traceai ledger verify`\.$"):
+        one_report(trace)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Row, String, Table, and_, case, cast, func
 from sqlmodel import Session
 
 from traceai.db import tables
-from traceai.errors import InputError
+from traceai.errors import InputError, RecordError
 from traceai.inspection.history import Filter
 from traceai.review.verdicts import latest
 from traceai.stats.rates import Cell, Rates, estimate_rates
@@ -59,6 +59,7 @@ def rates(session: Session, wanted: Filter, *, by: str | None = None, confidence
 
     Raises:
         InputError: `by` is no group, or the confidence is outside (0, 1).
+        RecordError: The table has an audit draw that no decision can have recorded.
     """
     if by is not None and by not in GROUPS:
         raise InputError(f"Rates cannot be grouped by {by}; choose one of {', '.join(GROUPS)}.")
@@ -95,26 +96,32 @@ def rates(session: Session, wanted: Filter, *, by: str | None = None, confidence
 
 def _report(name: str | None, rows: list[Row[Any]], types: tuple[TypeAgreement, ...], confidence: float) -> RatesReport:
     decided = [row for row in rows if row.verdict is not None]
-    cells = [
-        Cell(
-            verdict=row.verdict,
-            probability=row.audit_probability,
-            decisions=row.decisions,
-            verified_good=row.verified_good,
-            verified_defective=row.verified_defective,
-            targeted_good=row.targeted_good,
-            targeted_defective=row.targeted_defective,
-        )
-        for row in decided
-    ]
     return RatesReport(
         group=name,
-        rates=estimate_rates(cells, confidence),
+        rates=estimate_rates(map(_cell, decided), confidence),
         decisions=sum(row.decisions for row in decided),
         failed=sum(row.decisions for row in rows if row.verdict is None),
         reviewed=sum(row.reviewed for row in rows),
         simulated=sum(row.simulated for row in rows),
         types=types,
+    )
+
+
+def _cell(row: Row[Any]) -> Cell:
+    drawn = row.verified_good + row.verified_defective
+    if row.audit_probability is None or (row.audit_probability == 0 and drawn):
+        raise RecordError(
+            f"{row.decisions} decisions with the verdict {row.verdict} have an audit draw that none can have recorded; "
+            "run `traceai ledger verify`."
+        )
+    return Cell(
+        verdict=row.verdict,
+        probability=row.audit_probability,
+        decisions=row.decisions,
+        verified_good=row.verified_good,
+        verified_defective=row.verified_defective,
+        targeted_good=row.targeted_good,
+        targeted_defective=row.targeted_defective,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from traceai.access import Permission, Principal
 from traceai.db.tables import AccessLog, Inspection
-from traceai.errors import InputError
+from traceai.errors import InputError, RecordError
 from traceai.inspection import history
 from traceai.ledger.records import Part
 from traceai.review import rates as review_rates
@@ -99,7 +99,7 @@ class AccessPage(BaseModel):
     "/rates",
     tags=["rates"],
     summary="False-positive and false-negative rates with intervals",
-    responses=guarded(InputError),
+    responses=guarded(InputError, RecordError),
 )
 def rates(
     _: Annotated[Principal, Depends(allowed(Permission.READ_RATES))],
