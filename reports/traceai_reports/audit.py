@@ -41,7 +41,7 @@ def audit_report(content: AuditReport, out: Path) -> str:
             *_failed(content),
             *_decisions(content),
             *section("Ledger"),
-            *ledger(content.ledger, _span(content)),
+            *ledger(content.ledger, _span(content), content.last_index),
             prose(_SOURCES, style=NOTE),
             *_limits(content),
         ]

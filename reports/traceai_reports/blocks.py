@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reportlab.lib.styles import ParagraphStyle
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer, Table, TableStyle
 
 from traceai_reports.document import CONTENT_WIDTH
@@ -19,6 +20,7 @@ from traceai_reports.typography import (
     HEAD_CELL_RIGHT,
     INK,
     LABEL,
+    MONO,
     MUTED,
     PANEL,
     SANS,
@@ -26,6 +28,7 @@ from traceai_reports.typography import (
     VALUE,
     hexadecimal,
     markup,
+    visible,
 )
 
 LABEL_WIDTH = 124.0
@@ -136,6 +139,35 @@ def callout(title: str, body: str, *, alert: bool = False) -> Flowable:
         ("BOTTOMPADDING", (0, 1), (-1, 1), 8),
     )
     return KeepTogether([Spacer(0, 4), table, Spacer(0, 6)])
+
+
+def key(value: str) -> Paragraph:
+    """A verifier key, on one line where it can be."""
+    return text(value, _on_one_line([value], CONTENT_WIDTH - LABEL_WIDTH, DIGEST.fontSize))
+
+
+def verbatim(value: str) -> Flowable:
+    """Foreign lines as they are, one below the other, to be copied."""
+    lines = value.splitlines()
+    style = _on_one_line(lines, CONTENT_WIDTH - 20, 7.6)
+    return layout(
+        [[text(line, style) if line else Spacer(0, style.leading)] for line in lines],
+        (CONTENT_WIDTH,),
+        ("BACKGROUND", (0, 0), (-1, -1), PANEL),
+        ("LEFTPADDING", (0, 0), (-1, -1), 10),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 10),
+        ("TOPPADDING", (0, 0), (-1, 0), 6),
+        ("BOTTOMPADDING", (0, -1), (-1, -1), 7),
+    )
+
+
+def _on_one_line(lines: Sequence[str], width: float, largest: float) -> ParagraphStyle:
+    """The fixed-width style in which the longest of these fits; below what can be read, it wraps all the same."""
+    # The fixed-width face has the characters of Windows-1252 alone.
+    font = MONO if all(line == line.encode("cp1252", "replace").decode("cp1252") for line in lines) else SANS
+    widest = max(stringWidth(visible(line), font, 1) for line in lines)
+    size = min(largest, max(5.0, (width - 1) / widest))
+    return ParagraphStyle("verbatim", parent=DIGEST, fontName=font, fontSize=size, leading=1.35 * size)
 
 
 def bullets(items: Iterable[str]) -> list[Flowable]:

@@ -182,22 +182,50 @@ class Review:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerFact:
-    """One thing that was checked in the ledger: how often, and how often it did not hold."""
+    """One thing that was checked in the ledger: how often, and how often it did not hold. `checked` is None where it was not
+    looked at for this report."""
 
     name: str
     meaning: str
-    checked: int
+    checked: int | None
     failures: int = 0
     findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignedCheckpoint:
+    """A head of the ledger as it was signed.
+
+    Attributes:
+        size: How many entries it fixes, from the first on.
+        note: The signed note, whole, as C2SP signed-note writes it.
+        keys: The verifier keys on record whose signatures it bears, oldest first.
+        leads: Whether the ledger's own entries lead to it.
+    """
+
+    size: int
+    note: str
+    keys: tuple[str, ...]
+    leads: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """The ledger when the report was written. Without `facts` it was not verified, and the report says so."""
+    """The ledger when the report was written. Without `facts` it was not verified, and the report says so.
+
+    Attributes:
+        origin: The name that it is signed under; empty where nobody signed it, or where that cannot be read.
+        key: The verifier key on record that signs it; None where none on record can.
+        checkpoint: The newest that was signed.
+        unread: Why it cannot be read who signs the ledger.
+    """
 
     size: int
     root: str
     origin: str = ""
+    key: str | None = None
+    checkpoint: SignedCheckpoint | None = None
+    unread: str = ""
     verified_at: datetime | None = None
     facts: tuple[LedgerFact, ...] = ()
 

@@ -41,6 +41,7 @@ def decision_report(content: DecisionReport, out: Path) -> str:
             *ledger(
                 content.ledger,
                 [("Entry", f"index {content.ledger_index:,}"), ("Leaf hash", digest(content.leaf_hash))],
+                content.ledger_index,
             ),
             *_environment(content),
             *_limits(content),

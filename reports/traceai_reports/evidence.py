@@ -19,12 +19,13 @@ from traceai.inspection.history import Filter
 from traceai.inspection.picture import overlay_png
 from traceai.ledger import records
 from traceai.ledger.log import append
+from traceai.ledger.signing.known import Known
 from traceai.ledger.verification.auditing import audit_within
 from traceai.ledger.verification.facts import Outcome
 from traceai.models.scores import GOOD
 from traceai.review import rates as review_rates
 from traceai.sdk import Trace
-from traceai_reports import content, lineage
+from traceai_reports import content, lineage, signing
 from traceai_reports.quotes import Quotes
 from traceai_reports.rows import VerifiedError, rows
 
@@ -34,6 +35,13 @@ _heat_map: Table = tables.HeatMap.__table__  # type: ignore[attr-defined]
 _c = _inspection.c
 
 SHOWN_ERRORS = 12
+# The whole store would have to be read, which takes hours where it is large; `traceai ledger verify` does that.
+_BLOBS = content.LedgerFact(
+    name="blobs",
+    meaning="every recorded image and model file is stored, byte for byte; only the pictures in this report were read, and "
+    "compared with their digests",
+    checked=None,
+)
 
 
 def issue(generated_by: str, produced_for: str = "") -> content.Issue:
@@ -66,6 +74,7 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
         reviews = quotes.reviews([record.id]).get(record.id, ())
         environment = _environment(session, quotes, record)
         outcome = audit_within(session.connection(), trace.signer, known)
+        ledger = _ledger(session, known, outcome)
     common: dict[str, Any] = {
         "issue": about,
         "id": record.id,
@@ -79,7 +88,7 @@ def decision(trace: Trace, reference: str, about: content.Issue) -> content.Deci
         "part": content.Part(**record.part.model_dump()),
         "image": _image(trace.blobs, record.image),
         "model": model,
-        "ledger": _ledger(outcome),
+        "ledger": ledger,
         "reviews": tuple(_review(at, review) for at, review in reviews),
         "unreadable": quotes.unreadable,
     }
@@ -138,7 +147,7 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
                 failed=report.failed,
             ),
             rates=rates,
-            ledger=_ledger(outcome),
+            ledger=_ledger(session, known, outcome),
             periods=periods,
             period_name=period_name,
             decisions=listed.decisions,
@@ -265,21 +274,27 @@ def _error(session: Session, blobs: BlobStore, error: VerifiedError) -> content.
     )
 
 
-def _ledger(outcome: Outcome) -> content.Ledger:
+def _ledger(session: Session, known: Known, outcome: Outcome) -> content.Ledger:
+    signed = signing.signed(session, known)
+    facts = [
+        content.LedgerFact(
+            name=fact.name,
+            meaning=fact.meaning,
+            checked=fact.checked,
+            failures=fact.failures,
+            findings=tuple(fact.findings[:10]),
+        )
+        for fact in outcome.facts
+    ]
     return content.Ledger(
         size=outcome.size,
         root=outcome.root.hex(),
+        origin=signed.origin,
+        key=signed.key,
+        checkpoint=signed.checkpoint,
+        unread=signed.unread,
         verified_at=now(),
-        facts=tuple(
-            content.LedgerFact(
-                name=fact.name,
-                meaning=fact.meaning,
-                checked=fact.checked,
-                failures=fact.failures,
-                findings=tuple(fact.findings[:10]),
-            )
-            for fact in outcome.facts
-        ),
+        facts=(*facts, _BLOBS),
     )
 
 

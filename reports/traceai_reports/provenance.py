@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from reportlab.platypus import Flowable, Paragraph
+from reportlab.lib.colors import Color
+from reportlab.platypus import Flowable, KeepTogether, Paragraph
 
-from traceai_reports.blocks import Fact, callout, digest, facts, grid, or_missing, prose, text
-from traceai_reports.content import Ledger, ModelVersion, Signature, Unreadable
+from traceai_reports.blocks import Fact, bullets, callout, digest, facts, grid, key, or_missing, prose, text, verbatim
+from traceai_reports.content import Ledger, LedgerFact, ModelVersion, Signature, SignedCheckpoint, Unreadable
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, section
 from traceai_reports.typography import (
     ALERT,
@@ -133,17 +134,16 @@ def evaluation(model: ModelVersion, level: int = 1) -> list[Flowable]:
     return [Heading("Evaluation", level), facts(rows)]
 
 
-def ledger(state: Ledger, extra: list[Fact]) -> list[Flowable]:
-    """The tree head, and what verification found, fact by fact."""
+def ledger(state: Ledger, extra: list[Fact], last: int | None) -> list[Flowable]:
+    """The tree head, who signed it, and what verification found, fact by fact. `last`: the index of the last inspection."""
     rows = [
         *extra,
+        *_signer(state),
         ("Ledger size", f"{state.size:,} entries"),
         ("Root hash", digest(state.root)),
+        ("Verified", or_missing(moment(state.verified_at)) if state.verified_at else Paragraph("no", LABEL)),
     ]
-    if state.origin:
-        rows.insert(len(extra), ("Ledger origin", state.origin))
-    rows.append(("Verified", or_missing(moment(state.verified_at)) if state.verified_at else Paragraph("no", LABEL)))
-    story: list[Flowable] = [facts(rows)]
+    story: list[Flowable] = [facts(rows), *_signed(state, last)]
     if not state.facts:
         story.append(
             callout(
@@ -165,23 +165,110 @@ def ledger(state: Ledger, extra: list[Fact]) -> list[Flowable]:
         )
     table = []
     for fact in state.facts:
-        outcome, colour = (
-            ("holds", VERDICT_COLOURS["pass"]) if not fact.failures else (f"FAILS ({fact.failures})", ALERT)
-        )
-        if not fact.checked and not fact.failures:
-            outcome, colour = "nothing to check", MUTED
+        outcome, colour = _outcome(fact)
         findings = "".join(f"<br/>\u2013 {markup(finding)}" for finding in fact.findings)
         table.append(
             [
                 text(fact.name, SMALL),
                 Paragraph(markup(fact.meaning) + findings, SMALL),
-                Paragraph(f"{fact.checked:,}", SMALL_RIGHT),
+                Paragraph("\u2013" if fact.checked is None else f"{fact.checked:,}", SMALL_RIGHT),
                 Paragraph(f'<font name="{BOLD}" color="{hexadecimal(colour)}">{outcome}</font>', SMALL),
             ]
         )
-    widths = (78.0, CONTENT_WIDTH - 78 - 52 - 92, 52.0, 92.0)
+    widths = (78.0, CONTENT_WIDTH - 78 - 52 - 104, 52.0, 104.0)
     story += [
         *section("Verification, fact by fact", 1),
         grid(("Fact", "What it says", "Checked", "Outcome"), table, widths, right=(2,)),
     ]
     return story
+
+
+def _outcome(fact: LedgerFact) -> tuple[str, Color]:
+    """In words, and their colour."""
+    if fact.failures:
+        return f"FAILS ({fact.failures})", ALERT
+    if fact.checked is None:
+        return "not checked for this report", MUTED
+    return ("holds", VERDICT_COLOURS["pass"]) if fact.checked else ("nothing to check", MUTED)
+
+
+def _signer(state: Ledger) -> list[Fact]:
+    """The name and the key that tell this ledger from every other."""
+    if state.unread:
+        return [("Ledger origin", Paragraph(alert("cannot be read"), LABEL))]
+    if not state.origin:
+        return [("Ledger origin", Paragraph(alert("NOT SIGNED"), LABEL))]
+    missing = Paragraph(alert("no key that can sign is on record"), LABEL)
+    return [("Ledger origin", state.origin), ("Signing key", key(state.key) if state.key else missing)]
+
+
+def _signed(state: Ledger, last: int | None) -> list[Flowable]:
+    """The newest checkpoint, and what to do with it; or that there is none."""
+    if state.unread:
+        return [callout("Who signs this ledger cannot be read", markup(state.unread), alert=True)]
+    if not state.origin:
+        return [
+            callout(
+                "Ledger not signed",
+                "Nobody has signed this ledger. Size and root hash name no log: whoever can write to the database can make "
+                "another that fits them. Sign it with <b>traceai ledger checkpoint</b>, and have the report made again.",
+                alert=True,
+            )
+        ]
+    found = state.checkpoint
+    if found is None:
+        return [
+            callout(
+                "No signed checkpoint",
+                "No checkpoint that a key on record signed was found. Nothing signed says that the ledger once had this "
+                "size and this root hash.",
+                alert=True,
+            )
+        ]
+    story: list[Flowable] = []
+    if not found.leads:
+        story.append(
+            callout(
+                "The ledger does not lead to its own checkpoint",
+                f"The checkpoint below was signed, and the first {found.size:,} entries of the ledger do not lead to it: "
+                "entries were altered, removed or exchanged since, or this is an older copy.",
+                alert=True,
+            )
+        )
+    by = [] if found.keys == (state.key,) else [facts([("Signed with", key(signer)) for signer in found.keys])]
+    covered = prose(_covered(found, state, last))
+    return [
+        *story,
+        KeepTogether([Heading("The newest signed checkpoint", 1), covered, *by, verbatim(found.note)]),
+        KeepTogether(bullets(_use(found, state))),
+    ]
+
+
+def _covered(found: SignedCheckpoint, state: Ledger, last: int | None) -> str:
+    """What a checkpoint fixes of this report."""
+    every = found.size == state.size
+    fixed = f"all {found.size:,} entries" if every else f"the first {found.size:,} of the {state.size:,} entries"
+    if last is None:
+        return f"It fixes {fixed} of the ledger, bytes and order."
+    if last < found.size:
+        return f"It fixes {fixed} of the ledger, bytes and order, every inspection in this report among them."
+    return (
+        f"It fixes {fixed} of the ledger, bytes and order. "
+        + alert("Inspections in this report are not among them:")
+        + f" what it says of entries from index {found.size:,} on, nobody has signed yet."
+    )
+
+
+def _use(found: SignedCheckpoint, state: Ledger) -> list[str]:
+    root = "the root hash above" if found.leads and found.size == state.size else "that root"
+    return [
+        "<b>Keep these lines</b> where nobody who runs the system can change them. Whoever has them can find out at any time "
+        "whether an entry that they cover was changed.",
+        "<b>Compare origin and key</b> with those that you were given in another way: in a contract, a letter, an earlier "
+        "audit. A page can be forged, and genuine lines can be copied into it; they speak for the ledger, not for this page.",
+        "<b>Verify the signature.</b> Save the lines as a text file. Copied from a PDF, they may come without the empty line "
+        "before the first dash: put it back. The format is that of https://c2sp.org/signed-note.",
+        f"<b>Hold them against the ledger:</b> have the root of its first {found.size:,} entries computed from their bytes. It "
+        f"has to be {root}, which the third line has in base64. Programs for both steps stand in docs/trust.md of traceai, "
+        "under \u201cKeep something outside\u201d.",
+    ]

@@ -130,6 +130,12 @@ def test_reports_are_written_and_their_digests_entered_in_the_ledger(
         assert "Notified Body 0123" in text
         document.close()
     assert "L7" in text
+    # Both were signed before they were written, the second after the first was entered.
+    signed = here.signer.store.newest()
+    assert signed is not None
+    assert signed.size == len(_journal(here)) - 1
+    assert f"It fixes all {signed.size} entries of the ledger" in text
+    assert signed.origin in text
     assert run("ledger", "verify").code == 0
     assert "report/1" in {row["schema"] for row in _journal(here)}
 

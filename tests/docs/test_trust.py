@@ -12,9 +12,10 @@ import traceai
 from tests.docs.markdown import code, printed, read, sections
 from traceai.access import GRANTS
 from traceai.db.tables import Journal
+from traceai.errors import NoteError
 from traceai.ledger import log, records
 from traceai.ledger.merkle import Frontier, leaf_hash
-from traceai.ledger.note import COSIGNATURE, SigningKey
+from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey
 from traceai.ledger.records import Entry
 from traceai.ledger.verification import verifier
 from traceai.ledger.verification.auditing import audit
@@ -125,6 +126,16 @@ def test_a_consistent_rewrite_is_seen_by_whoever_noted_the_root(rewritten: tuple
     size, _, root = printed(code(TEXT, "python")[0], size=before.size).strip().partition(" ")
     assert int(size) == before.size
     assert root != before.root.hex()
+
+
+def test_the_program_reads_a_checkpoint_out_of_a_file_and_believes_no_other_key(trace: Trace, tmp_path: Path) -> None:
+    stored = trace.checkpoint()
+    path, (key,) = tmp_path / "checkpoint.txt", trace.signer.verifier_keys(stored.origin)
+    path.write_text(stored.note, "utf-8")
+    said = printed(code(TEXT, "python")[1], path=path, key=str(key))
+    assert said == f"{stored.origin} {stored.size} {stored.root.hex()}\n"
+    with pytest.raises(NoteError):
+        printed(code(TEXT, "python")[1], path=path, key=str(SigningKey.generate(stored.origin, ED25519).verifier))
 
 
 def test_a_consistent_rewrite_is_seen_by_whoever_holds_the_receipt(

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image as PilImage
 
 from traceai.explain.overlay import render
+from traceai.ledger.note import ED25519, SigningKey, sign_note
+from traceai.ledger.tlog.checkpoint import Checkpoint
 from traceai.stats import Cell, estimate_rates
 from traceai_reports.content import (
     AuditDraw,
@@ -32,6 +34,7 @@ from traceai_reports.content import (
     Review,
     Scope,
     Signature,
+    SignedCheckpoint,
     Snapshot,
     VerifiedError,
 )
@@ -144,15 +147,27 @@ FACTS = (
         name="heat maps", meaning="every stored explanation has the digest that its decision recorded", checked=4_498
     ),
     LedgerFact(name="stations", meaning="every station's decisions are numbered without a gap", checked=2),
-    LedgerFact(name="blobs", meaning="every recorded image and model file is stored, byte for byte", checked=0),
+    LedgerFact(name="blobs", meaning="every recorded image and model file is stored, byte for byte", checked=None),
 )
+
+
+ORIGIN = "plant-7.example/traceai"
+LOG = SigningKey(ORIGIN, ED25519, hashlib.sha256(b"log").digest())
+
+
+def checkpoint(size=4_712, *, signers=(LOG,), **changes):
+    note = sign_note(Checkpoint(ORIGIN, size, hashlib.sha256(b"root").digest()).text(), signers)
+    values = {"size": size, "note": note, "keys": tuple(str(signer.verifier) for signer in signers)}
+    return SignedCheckpoint(**(values | changes))
 
 
 def ledger(**changes):
     values = {
         "size": 4_712,
         "root": digest("root"),
-        "origin": "plant-7.example/traceai",
+        "origin": ORIGIN,
+        "key": str(LOG.verifier),
+        "checkpoint": checkpoint(),
         "verified_at": datetime(2026, 3, 10, 15, 3, 58, tzinfo=UTC),
         "facts": FACTS,
     }

@@ -1,13 +1,17 @@
 import hashlib
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pypdfium2
 import pytest
 
 from tests.reports import reading, samples
 from traceai.errors import InputError
+from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, sign_note
+from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai_reports import decision_report
 from traceai_reports.content import OperatingPoint, Part, Review, Snapshot, Unreadable
 from traceai_reports.document import MARGIN
@@ -154,6 +158,94 @@ def test_entries_that_cannot_be_read_are_named_on_the_first_page(out):
     decision_report(samples.decision(unreadable=tuple(range(30))), out)
     assert "index 0, 1, 2" in reading.pages(out)[0]
     assert "18, 19 and 10 others." in reading.pages(out)[0]
+
+
+def copied_note(out):
+    """The lines of the checkpoint as a reader copies them, with the empty line put back, as the page asks for."""
+    with pypdfium2.PdfDocument(out) as document:
+        text = "\n".join(page.get_textpage().get_text_bounded() for page in document).replace("\r", "")
+    lines = text[text.index("The newest signed checkpoint") :].splitlines()
+    first = lines.index(samples.ORIGIN)
+    signatures = itertools.takewhile(lambda line: line.startswith("\u2014 "), filter(None, lines[first + 3 :]))
+    return "\n".join([*lines[first : first + 3], "", *signatures, ""])
+
+
+@pytest.mark.parametrize("cosigners", [0, 3])
+def test_the_ledger_is_named_and_its_newest_checkpoint_can_be_copied_and_verified(cosigners, out):
+    witnesses = [SigningKey.generate(f"witness-{n}.example", COSIGNATURE) for n in range(cosigners)]
+    checkpoint = samples.checkpoint(signers=(samples.LOG, *witnesses), keys=(str(samples.LOG.verifier),))
+    text = written(samples.decision(ledger=samples.ledger(checkpoint=checkpoint)), out)
+    assert f"Ledger origin {samples.ORIGIN} Signing key {samples.LOG.verifier} Ledger size" in text
+    assert (
+        "It fixes all 4,712 entries of the ledger, bytes and order, every inspection in this report among them." in text
+    )
+    assert "Compare origin and key with those that you were given in another way" in text
+    assert "Signed with" not in text
+    note = copied_note(out)
+    assert note == checkpoint.note
+    point, found = open_checkpoint(note, [samples.LOG.verifier, *(witness.verifier for witness in witnesses)])
+    assert (point.size, point.root.hex()) == (4_712, samples.ledger().root)
+    assert len(found.verified) == 1 + cosigners
+    assert reading.outside(out, MARGIN) == []
+
+
+def test_a_checkpoint_that_does_not_cover_the_decision_says_so(out):
+    text = written(samples.decision(ledger=samples.ledger(checkpoint=samples.checkpoint(3_127))), out)
+    assert "It fixes the first 3,127 of the 4,712 entries of the ledger" in text
+    assert "Inspections in this report are not among them: what it says of entries from index 3,127 on, nobody" in text
+    text = written(samples.decision(ledger=samples.ledger(checkpoint=samples.checkpoint(3_128))), out)
+    assert (
+        "the first 3,128 of the 4,712 entries of the ledger, bytes and order, every inspection in this report" in text
+    )
+
+
+def test_a_checkpoint_that_the_ledger_does_not_lead_to_is_called_out(out):
+    text = written(samples.decision(ledger=samples.ledger(checkpoint=samples.checkpoint(leads=False))), out)
+    assert "The ledger does not lead to its own checkpoint" in text
+    assert copied_note(out) == samples.checkpoint().note
+
+
+def test_another_key_than_the_current_one_is_named_beside_the_checkpoint(out):
+    text = written(samples.decision(ledger=samples.ledger(checkpoint=samples.checkpoint(keys=("older+key",)))), out)
+    assert "Signed with older+key" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"origin": "", "key": None, "checkpoint": None},
+            ["Ledger origin NOT SIGNED", "Nobody has signed this ledger."],
+        ),
+        ({"checkpoint": None}, ["No checkpoint that a key on record signed was found."]),
+        ({"key": None}, ["no key that can sign is on record"]),
+        (
+            {"origin": "", "key": None, "checkpoint": None, "unread": "Entry 0 is not the one."},
+            ["Ledger origin cannot be read", "Who signs this ledger cannot be read", "Entry 0 is not the one."],
+        ),
+    ],
+)
+def test_a_ledger_that_nothing_signed_vouches_for_is_called_that(changes, said, out):
+    text = written(samples.decision(ledger=samples.ledger(**changes)), out)
+    assert all(sentence in text for sentence in said)
+
+
+def test_the_longest_names_of_logs_and_witnesses_stay_inside_the_page(out):
+    log = SigningKey.generate(f"plant.example/{'W' * 186}", ED25519)
+    witnesses = [SigningKey.generate(f"{'件' * 60}{n}", COSIGNATURE) for n in range(20)]
+    note = sign_note(Checkpoint(log.name, 1, bytes(32)).text(), [log, *witnesses])
+    checkpoint = samples.checkpoint(note=note, keys=(str(log.verifier), str(witnesses[0].verifier)))
+    ledger = samples.ledger(origin=log.name, key=str(log.verifier), checkpoint=checkpoint)
+    written(samples.decision(ledger=ledger), out)
+    assert reading.outside(out, MARGIN) == []
+    assert b"/Helvetica" not in out.read_bytes()
+
+
+def test_what_was_not_checked_is_not_said_to_hold(out):
+    text = written(samples.decision(), out)
+    assert (
+        "blobs every recorded image and model file is stored, byte for byte \u2013 not checked for this report" in text
+    )
 
 
 def test_an_unverified_ledger_is_called_out(out):

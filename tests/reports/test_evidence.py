@@ -10,14 +10,19 @@ from sqlalchemy import event
 
 from tests.conftest import register_tiny
 from tests.reports import reading
+from traceai.db.connection import Database
 from traceai.errors import RecordError
 from traceai.inspection import history
 from traceai.inspection.decision import Decision
 from traceai.inspection.history import Filter
 from traceai.inspection.inspector import Item
 from traceai.ledger import log, records
+from traceai.ledger.note import ED25519, SigningKey, sign_note
+from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from traceai.ledger.verification.auditing import audit as verification
 from traceai.review import verdicts
 from traceai.sdk import Trace
+from traceai.settings import Settings
 from traceai_reports import audit_report, content, decision_report, evidence, lineage, rows
 from traceai_reports.content import DecisionRow, Signature, Unreadable
 from traceai_reports.document import MARGIN
@@ -344,6 +349,105 @@ def test_a_snapshot_whose_entry_is_gone_is_still_named(trace: Trace, trained: in
     assert snapshot_of(trace) == content.Snapshot(
         name="parts", digest=SNAPSHOT, unread=Unreadable(ledger_index=trained)
     )
+
+
+# --- who signs the ledger --------------------------------------------------------------------------------------------
+
+
+def single(trace: Trace, recorded: list[Decision]) -> content.DecisionReport:
+    return evidence.decision(trace, recorded[0].id, ABOUT)
+
+
+def test_a_ledger_that_nobody_signed_is_reported_as_such(trace: Trace, recorded: list[Decision]) -> None:
+    found = single(trace, recorded).ledger
+    assert (found.origin, found.key, found.checkpoint, found.unread) == ("", None, None, "")
+
+
+def test_origin_key_and_newest_checkpoint_are_those_of_the_ledger(trace: Trace, recorded: list[Decision]) -> None:
+    first = trace.checkpoint()
+    for found in (single(trace, recorded).ledger, audit(trace).ledger):
+        assert found.checkpoint is not None
+        assert (found.origin, found.key) == (first.origin, found.checkpoint.keys[0])
+        assert (found.checkpoint.note, found.checkpoint.size) == (first.note, found.size)
+        assert found.root == first.root.hex()
+        point, _ = open_checkpoint(found.checkpoint.note, found.checkpoint.keys)
+        assert (point.size, point.root.hex(), found.checkpoint.leads) == (found.size, found.root, True)
+    evidence.record_issue(trace, "audit", "2" * 64, {}, ABOUT)
+    found = single(trace, recorded).ledger
+    assert found.checkpoint is not None
+    assert (found.checkpoint.note, found.size) == (first.note, first.size + 1)
+    second = trace.checkpoint()
+    assert (again := single(trace, recorded).ledger.checkpoint) is not None
+    assert again.note == second.note
+
+
+def test_after_a_rotation_both_keys_stand_beside_the_checkpoint(trace: Trace, recorded: list[Decision]) -> None:
+    trace.checkpoint()
+    old = single(trace, recorded).ledger.key
+    trace.signer.rotate("ada", "Every year.")
+    found = single(trace, recorded).ledger
+    assert found.key != old
+    assert found.checkpoint is not None
+    assert found.checkpoint.keys == (old, found.key)
+
+
+def test_where_another_home_signs_the_served_checkpoint_is_printed(
+    trace: Trace, recorded: list[Decision], clone: str, tmp_path: Path
+) -> None:
+    signed = trace.checkpoint()
+    settings = Settings(home=tmp_path / "elsewhere", database_url=clone, blobs=trace.settings.blobs_url)
+    settings.ensure_home()
+    with Trace(settings, Database.open(settings), trace.blobs) as elsewhere:
+        found = single(elsewhere, recorded).ledger
+    assert found.checkpoint is not None
+    assert (found.origin, found.checkpoint.note, found.checkpoint.leads) == (signed.origin, signed.note, True)
+
+
+def test_a_served_checkpoint_that_no_key_on_record_signed_is_none(
+    trace: Trace, recorded: list[Decision], clone: str, tmp_path: Path, sql: Sql
+) -> None:
+    signed = trace.checkpoint()
+    forger = SigningKey.generate(signed.origin, ED25519)
+    sql(
+        "UPDATE checkpoint SET note = %s", sign_note(Checkpoint(signed.origin, signed.size, bytes(32)).text(), [forger])
+    )
+    settings = Settings(home=tmp_path / "elsewhere", database_url=clone, blobs=trace.settings.blobs_url)
+    settings.ensure_home()
+    with Trace(settings, Database.open(settings), trace.blobs) as elsewhere:
+        found = single(elsewhere, recorded).ledger
+    assert (found.origin, found.checkpoint) == (signed.origin, None)
+
+
+def test_a_ledger_that_does_not_lead_to_what_was_signed_says_so(
+    trace: Trace, recorded: list[Decision], tmp_path: Path
+) -> None:
+    signed = trace.checkpoint()
+    key = trace.signer.keys.load(trace.signer.verifier_keys(signed.origin)[0])
+    other = sign_note(Checkpoint(signed.origin, signed.size + 100, bytes(32)).text(), [key])
+    trace.signer.store.advance(signed.origin, signed.size, other)
+    found = single(trace, recorded)
+    assert found.ledger.checkpoint is not None
+    assert (found.ledger.checkpoint.note, found.ledger.checkpoint.leads) == (other, False)
+    assert found.ledger.failures
+    assert "The ledger does not lead to its own checkpoint" in text_of(found, tmp_path)
+
+
+def test_an_opening_that_cannot_be_read_leaves_the_report_its_place(
+    trace: Trace, recorded: list[Decision], sql: Sql, tmp_path: Path
+) -> None:
+    trace.checkpoint()
+    sql(GONE, index_of(sql, "ledger_opened"))
+    found = single(trace, recorded)
+    assert (found.ledger.origin, found.ledger.checkpoint) == ("", None)
+    assert found.ledger.unread
+    assert "Who signs this ledger cannot be read" in text_of(found, tmp_path)
+
+
+def test_every_fact_of_a_verification_has_its_row(trace: Trace, recorded: list[Decision]) -> None:
+    trace.checkpoint()
+    reported = {fact.name: fact.checked for fact in audit(trace).ledger.facts}
+    assert set(reported) == {fact.name for fact in verification(trace.signer, trace.blobs).facts}
+    assert [name for name, checked in reported.items() if checked is None] == ["blobs"]
 
 
 # --- how much is read ------------------------------------------------------------------------------------------------

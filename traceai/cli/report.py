@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from traceai.cli.files import published
 from traceai.cli.filters import FromOption, LotOption, ModelOption, ProductOption, StationOption, ToOption, filter_of
 from traceai.cli.terminal import ActorOption, actor_or_operator, console, opened
-from traceai.errors import InputError
+from traceai.errors import InputError, TraceaiError
 from traceai.inspection.history import Filter
 from traceai.sdk import Trace
 
@@ -61,6 +62,7 @@ def write_audit(trace: Trace, wanted: Filter, out: Path, actor: str, title: str,
     from traceai_reports import audit_report, evidence  # noqa: PLC0415  # reportlab takes a while to import
 
     _require_replaceable(out)
+    _sign(trace)
     about = evidence.issue(actor, produced_for)
     found = evidence.audit(trace, wanted, about, title)
     with published(out) as unfinished:
@@ -79,6 +81,7 @@ def write_decision(trace: Trace, reference: str, out: Path, actor: str, produced
     from traceai_reports import decision_report, evidence  # noqa: PLC0415
 
     _require_replaceable(out)
+    _sign(trace)
     about = evidence.issue(actor, produced_for)
     found = evidence.decision(trace, reference, about)
     with published(out) as unfinished:
@@ -105,6 +108,12 @@ def _require_replaceable(out: Path) -> None:
         raise InputError(f"{out} is no file that a PDF could replace; choose another name.")
     if folder.st_mode & stat.S_ISVTX and os.geteuid() not in {0, found.st_uid, folder.st_uid}:
         raise InputError(f"{out} is somebody else's file, and only its owner may replace it; choose another name.")
+
+
+def _sign(trace: Trace) -> None:
+    """Have a checkpoint that covers what the report says, where this home can sign; where it cannot, the report says so."""
+    with suppress(TraceaiError):
+        trace.checkpoint()
 
 
 def told(out: Path, digest: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from traceai.errors import VerificationError
-from traceai.ledger.signing.checkpoints import CheckpointStore
+from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
 from traceai.ledger.signing.keys import KeyFolder
 from traceai.ledger.signing.standing import Opening
 from traceai.ledger.tlog.checkpoint import open_checkpoint
@@ -14,10 +14,14 @@ from traceai.ledger.verification.facts import KnownHead
 
 @dataclass(frozen=True)
 class Known:
-    """heads: smallest first. findings: what the home holds and cannot vouch for, a sentence each."""
+    """heads: smallest first. findings: what the home holds and cannot vouch for, a sentence each.
+
+    newest: the signed note of the last head; None where there is no head.
+    """
 
     heads: tuple[KnownHead, ...]
     findings: tuple[str, ...]
+    newest: str | None = None
 
     def and_found(self, finding: str) -> Self:
         return replace(self, findings=(finding, *self.findings))
@@ -39,6 +43,7 @@ def heads(
     """
     found: list[KnownHead] = []
     findings: list[str] = []
+    largest: Stored | None = None
     for last in store.latest_of_each():
         end = _bound(last.origin, opened, here)
         by = [key for opening in opened if opening.origin == last.origin for key in opening.keys]
@@ -59,7 +64,9 @@ def heads(
                 findings.append(f"The {label} does not hold: {error.message}")
             else:
                 found.append(KnownHead(size, stored.root, label))
-    return Known(tuple(sorted(found, key=lambda head: head.size)), tuple(findings))
+                if largest is None or size >= largest.size:
+                    largest = stored
+    return Known(tuple(sorted(found, key=lambda head: head.size)), tuple(findings), largest.note if largest else None)
 
 
 def _bound(origin: str, opened: Sequence[Opening], here: Sequence[Opening]) -> int | None:
