@@ -106,8 +106,8 @@ def model(decision: Entry, versions: Sequence[Entry]) -> Fact:
             return Fact(name, False, f"The decision scores other classes than {called} was registered with.")
     return Fact(
         name, True,
-        f"{called} {did}{'' if kind == 'decision' else ', and decided nothing'}. Entry {found.index}, by {shown(registered['made_by'])}, registers it with the same digest "
-        f"{used['digest']}.",
+        f"{called} {did}{'' if kind == 'decision' else ', and decided nothing'}. Entry {found.index}, by "
+        f"{shown(registered['made_by'])}, registers it with the same digest {used['digest']}.",
     )  # fmt: skip
 
 

@@ -85,8 +85,8 @@ class Proofs:
         told = f"FAILED ({shown(fields['failure_code'])})" if fields["schema"] == FAILED else fields["verdict"].upper()
         return Fact(
             "entry", True,
-            f"{self.decision.kind.capitalize()} {fields['id']}: {told}. Station {shown(fields['station'])}, number {fields['station_seq']}, at "
-            f"{fields['occurred_at']}; part: {part or 'not named'}.",
+            f"{self.decision.kind.capitalize()} {fields['id']}: {told}. Station {shown(fields['station'])}, number "
+            f"{fields['station_seq']}, at {fields['occurred_at']}; part: {part or 'not named'}.",
         )  # fmt: skip
 
     def _included(self) -> Fact:
