@@ -26,6 +26,7 @@ from traceai_reports.typography import (
     SUBHEADING,
     markup,
     register_fonts,
+    replacements,
     visible,
 )
 
@@ -35,6 +36,8 @@ CONTENT_WIDTH = PAGE_WIDTH - 2 * MARGIN
 _TOP, _BOTTOM = 66.0, 58.0
 
 Story = Callable[[], list[Flowable]]
+
+_NUMBERED = "[U+\u2026] stands for a recorded character, by its number in Unicode, that the typefaces of this report cannot show."
 
 
 def moment(when: datetime) -> str:
@@ -58,7 +61,7 @@ class Heading(Paragraph):
 
 
 class _Document(BaseDocTemplate):
-    def __init__(self, target: io.BytesIO, title: str, kind: str, issue: Issue, pages: int) -> None:
+    def __init__(self, target: io.BytesIO, title: str, kind: str, issue: Issue, pages: int, foot: str) -> None:
         super().__init__(
             target,
             pagesize=A4,
@@ -73,7 +76,7 @@ class _Document(BaseDocTemplate):
             pageCompression=1,
             initialFontName=SANS,
         )
-        self._kind, self._issue, self._pages = kind, issue, pages
+        self._kind, self._issue, self._pages, self._foot = kind, issue, pages, foot
         frame = Frame(
             MARGIN,
             _BOTTOM,
@@ -100,6 +103,7 @@ class _Document(BaseDocTemplate):
         canvas.setLineWidth(0.6)
         canvas.line(MARGIN, PAGE_HEIGHT - 47, right, PAGE_HEIGHT - 47)
         canvas.line(MARGIN, 43, right, 43)
+        canvas.drawString(MARGIN, 47.5, self._foot)
         made = f"Generated {moment(self._issue.generated_at)} with {visible(self._issue.software_version)}"
         canvas.drawString(MARGIN, 31, made)
         canvas.drawRightString(right, 31, f"Page {canvas.getPageNumber()} of {self._pages}")
@@ -112,16 +116,18 @@ def section(text: str, level: int = 0, *, room: float = 96) -> list[Flowable]:
 
 
 def render(title: str, kind: str, issue: Issue, story: Story) -> bytes:
-    """The PDF. `story` is called twice: the first pass only counts the pages that every footer names."""
+    """The PDF. `story` is called twice: the first pass only finds what every footer says, how many pages there are, and what
+    [U+XXXX] stands for where a text has such a number in a character's place."""
     register_fonts()
     # ReportLab's own date in its reproducible mode is a fixed day in 2000; the time of issue is just as reproducible.
     stamp = issue.generated_at.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ")
-    pages, data = 0, b""
+    pages, foot, data = 0, "", b""
     for _ in range(2):
         target = io.BytesIO()
-        document = _Document(target, title, kind, issue, pages)
-        document.build(story(), canvasmaker=_dated(stamp))
-        pages, data = document.page, target.getvalue()
+        with replacements() as numbered:
+            document = _Document(target, title, kind, issue, pages, foot)
+            document.build(story(), canvasmaker=_dated(stamp))
+        pages, data, foot = document.page, target.getvalue(), _NUMBERED if numbered else ""
     return data
 
 

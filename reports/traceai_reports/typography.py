@@ -4,7 +4,9 @@ All fonts are embedded, so that a page looks the same in twenty years. They are 
 Vera for text and a Courier for digests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -73,12 +75,30 @@ def _glyphs() -> frozenset[int]:
     return frozenset(TTFont(SANS, str(_FONTS / "Vera.ttf")).face.charToGlyph)
 
 
+# Where `visible` notes what it wrote as its number, while somebody asks for it.
+_replaced: ContextVar[set[str] | None] = ContextVar("replaced", default=None)
+
+
+@contextmanager
+def replacements() -> Iterator[set[str]]:
+    """The characters that `visible` writes as their numbers within the block: a page that has such a number explains it."""
+    noted: set[str] = set()
+    token = _replaced.set(noted)
+    try:
+        yield noted
+    finally:
+        _replaced.reset(token)
+
+
 def visible(text: str) -> str:
     """`text` with every character that the fonts cannot show, or that would show nothing, written as [U+XXXX].
 
     A box or a blank would hide that two serial numbers differ; so would a control or a direction mark.
     """
-    return "".join(c if (ord(c) in _glyphs() and c.isprintable()) else f"[U+{ord(c):04X}]" for c in text)
+    hidden = {c for c in text if not (ord(c) in _glyphs() and c.isprintable())}
+    if (noted := _replaced.get()) is not None:
+        noted |= hidden
+    return "".join(f"[U+{ord(c):04X}]" if c in hidden else c for c in text)
 
 
 def markup(text: str) -> str:
