@@ -267,8 +267,8 @@ def _decisions(content: AuditReport) -> list[Flowable]:
         return [*story, prose("No decision is listed.")]
     lead = (
         "In ledger order, times in UTC. The index names a decision unambiguously; beside it stand the last eight "
-        "digits of its identifier. Truth is what the last review found; errors are shaded, and D marks parts drawn "
-        "for audit."
+        "digits of its identifier. Score is the defect score, the sum over all defect classes. Truth is what the last "
+        "review found; errors are shaded, and D marks parts drawn for audit."
     )
     if len(content.decisions) < content.counts.total:
         lead = f"{len(content.decisions):,} of {content.counts.total:,} inspections are listed. {lead}"

@@ -11,10 +11,25 @@ from traceai_reports.content import DecisionReport, Explanation, OperatingPoint,
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, render, section, write
 from traceai_reports.figures import Banner, ScoreLine
 from traceai_reports.pictures import Picture, Plate
-from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved, not_quoted, unread
+from traceai_reports.provenance import (
+    alert,
+    evaluation,
+    ledger,
+    lineage,
+    model_identity,
+    not_approved,
+    not_quoted,
+    unread,
+)
 from traceai_reports.typography import CAPTION, NOTE, NUMBER, SMALL, SUBTITLE, TITLE, VALUE, markup
 
 _KIND = "Inspection decision"
+_SUMMED = (
+    "The defect score is the sum of the scores of all classes that count as defects, summed before rounding. The verdict "
+    "follows from it and the operating point alone, whichever class has the highest score."
+)
+# How many reviews the box at the top shows; all of them stand in the table.
+_BOXED = 6
 _GAP = 14.0
 _PLATE = (CONTENT_WIDTH - _GAP) / 2
 
@@ -68,7 +83,8 @@ def _opening(content: DecisionReport, image: Picture, overlay: Picture) -> list[
         story += [Spacer(0, 4), _plates(content, image, overlay)]
     if content.defect_score is not None and content.operating_point is not None and content.verdict is not None:
         line = ScoreLine(content.defect_score, content.operating_point, content.verdict, CONTENT_WIDTH)
-        story.append(KeepTogether([Heading("Score and operating point"), Spacer(0, 4), line]))
+        note = prose(_SUMMED, style=NOTE)
+        story.append(KeepTogether([Heading("Score and operating point"), Spacer(0, 4), line, Spacer(0, 2), note]))
     if content.scores:
         story += _scores(content)
     return story
@@ -110,9 +126,10 @@ def _warnings(content: DecisionReport) -> list[Flowable]:
         )
     story += not_quoted(content.unreadable)
     if not isinstance(content.model.approved, Signature):
-        story.append(not_approved(content.model, "when this decision was made"))
-    if content.reviews and isinstance(last := content.reviews[-1], Review):
-        story.append(_finding(content, last))
+        when = "when this decision was made" if content.verdict else "when this inspection was attempted"
+        story.append(not_approved(content.model, when))
+    if content.reviews:
+        story.append(_found(content))
     if content.explanation is not None and content.explanation.degenerate:
         story.append(
             callout(
@@ -125,16 +142,54 @@ def _warnings(content: DecisionReport) -> list[Flowable]:
     return story
 
 
-def _finding(content: DecisionReport, review: Review) -> Flowable:
+def _found(content: DecisionReport) -> Flowable:
+    """What the reviews found, the last of which speaks for the part, and whether they contradict each other."""
+    reviews, last = content.reviews, content.reviews[-1]
+    read = [review for review in reviews if isinstance(review, Review)]
+    contradict = len({review.truth for review in read}) > 1
+    error = _error(content, last)
+    lines = [_line(review) for review in reviews[-_BOXED:]]
+    if len(reviews) > _BOXED:
+        earlier = len(reviews) - _BOXED
+        lines.insert(0, f"The first {earlier:,} of them stand under \u201cAudit draw and reviews\u201d.")
+    if any(review.simulated for review in read):
+        which = "This review is SIMULATED: it was" if len(reviews) == 1 else "Reviews marked SIMULATED were"
+        lines.append(f"<b>{which} made by software for a demonstration, not by a person.</b>")
+    simulated = isinstance(last, Review) and last.simulated
+    alarming = bool(error) or contradict or simulated or len(read) < len(reviews)
+    title = _heading(len(reviews), last, contradict) + (f". This verdict is {error}." if error else "")
+    return callout(title, "<br/>".join(lines), alert=alarming)
+
+
+def _heading(count: int, last: Review | Unreadable, contradict: bool) -> str:
+    if isinstance(last, Unreadable):
+        said = "cannot be read"
+    else:
+        said = f"found: {_truth_of(last)}"
+        if count == 1:
+            return f"{'SIMULATED review' if last.simulated else 'Review'}: {_truth_of(last)}"
+        if last.simulated:
+            said = f"(SIMULATED) {said}"
+    if count == 1:
+        return f"The review {said}"
+    return f"{count:,} reviews{' that contradict each other' if contradict else ''}; the last one {said}"
+
+
+def _error(content: DecisionReport, last: Review | Unreadable) -> str | None:
     wrong = {("pass", "defective"): "a false negative", ("reject", "good"): "a false positive"}
-    error = wrong.get((content.verdict or "", review.truth))
-    found = f"{review.truth} ({review.defect_type})" if review.defect_type else review.truth
-    title = f"Review: {markup(found)}" + (f". This verdict is {error}." if error else "")
-    who = f"Found by {markup(review.reviewer)}, {moment(review.at)}."
-    if review.simulated:
-        title = f"SIMULATED {title[0].lower()}{title[1:]}"
-        who += " <b>This review is SIMULATED: it was made by software for a demonstration, not by a person.</b>"
-    return callout(title, who, alert=bool(error) or review.simulated)
+    return wrong.get((content.verdict or "", last.truth)) if isinstance(last, Review) else None
+
+
+def _truth_of(review: Review) -> str:
+    return markup(f"{review.truth} ({review.defect_type})" if review.defect_type else review.truth)
+
+
+def _line(review: Review | Unreadable) -> str:
+    """One review in the box."""
+    if isinstance(review, Unreadable):
+        return alert(f"Ledger entry {review.ledger_index:,} cannot be read.")
+    mark = ", SIMULATED" if review.simulated else ""
+    return f"<b>{_truth_of(review)}</b>, found by {markup(review.reviewer)}, {moment(review.at)}{mark}."
 
 
 def _plates(content: DecisionReport, image: Picture, overlay: Picture) -> Flowable:
@@ -166,10 +221,30 @@ def _scores(content: DecisionReport) -> list[Flowable]:
                 text(score.logit if score.logit is not None else "\u2013", NUMBER),
             ]
         )
+    if content.defect_score is not None:
+        total = Paragraph("<b>Defect score</b>: the sum over all defect classes", VALUE)
+        rows.append([total, "", Paragraph(f"<b>{markup(content.defect_score)}</b>", NUMBER), ""])
     widths = (CONTENT_WIDTH - 270, 80.0, 95.0, 95.0)
-    table = grid(("Class", "Counts as", "Score", "Logit"), rows, widths, right=(2, 3))
-    note = f"Highest logit: {markup(content.predicted)}." if content.predicted else ""
-    return [*section("Class scores"), prose(note, style=NOTE), table]
+    spans = [("SPAN", (0, -1), (1, -1))] if content.defect_score is not None else []
+    table = grid(("Class", "Counts as", "Score", "Logit"), rows, widths, *spans, right=(2, 3))
+    return [KeepTogether([Heading("Class scores"), prose(_highest(content), style=NOTE), table])]
+
+
+def _highest(content: DecisionReport) -> str:
+    """The class that a classifier would have named, and why the verdict may be another."""
+    if content.predicted is None:
+        return ""
+    note = f"Highest logit: {markup(content.predicted)}."
+    if content.defect_score is None:
+        return note
+    note += " The verdict rests on the defect score, the sum over all defect classes, and not on the highest logit."
+    good = any(score.name == content.predicted and not score.defect for score in content.scores)
+    if good and content.verdict != "pass":
+        note += (
+            f" Here each defect class has a lower score than {markup(content.predicted)}, and all of them together have "
+            f"{markup(content.defect_score)}."
+        )
+    return note
 
 
 def _inspection(content: DecisionReport) -> list[Flowable]:
@@ -177,7 +252,7 @@ def _inspection(content: DecisionReport) -> list[Flowable]:
     rows: list[Fact] = [
         ("Report made by", content.issue.generated_by),
         ("Produced for", content.issue.produced_for or None),
-        ("Decision id", digest(content.id)),
+        ("Decision id" if content.verdict else "Inspection id", digest(content.id)),
         ("Serial number", part.serial),
         ("Lot", part.lot),
         ("Product", part.product),
@@ -272,8 +347,8 @@ def _truth(content: DecisionReport) -> list[Flowable]:
         )
         story.append(Spacer(0, 6))
     if not content.reviews:
-        story.append(prose("No review of this part is on record. Whether the verdict was right is not known."))
-        return story
+        unknown = "Whether the verdict was right is not known." if content.verdict else "There is no verdict to review."
+        return [*story, prose("No review of this part is on record.", unknown)]
     rows: list[list[Flowable | str]] = []
     for review in content.reviews:
         if isinstance(review, Unreadable):
@@ -310,10 +385,17 @@ def _environment(content: DecisionReport) -> list[Flowable]:
 
 
 def _limits(content: DecisionReport) -> list[Flowable]:
-    items = [
+    decided = [
         "Whether the verdict was right, unless a review says so. A review is a person's finding and can itself be "
         "wrong.",
         "Why the network decided so. The heat map says where the evidence lay, not what the network understood.",
+    ]
+    items = [
+        *(
+            decided
+            if content.verdict
+            else ["Whether the part is good or defective. A failed inspection decided nothing."]
+        ),
         "That the image shows the part with this serial number. The camera and the station assert that; the ledger "
         "fixes what they asserted.",
         "How reliable the model is in general. That is the subject of the audit report, with rates and intervals.",

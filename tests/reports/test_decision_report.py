@@ -2,7 +2,9 @@ import hashlib
 import itertools
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pypdfium2
@@ -13,7 +15,7 @@ from traceai.errors import InputError
 from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, sign_note
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai_reports import decision_report
-from traceai_reports.content import OperatingPoint, Part, Review, Snapshot, Unreadable
+from traceai_reports.content import ClassScore, OperatingPoint, Part, Review, Snapshot, Unreadable
 from traceai_reports.document import MARGIN
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +135,78 @@ def test_a_review_by_a_person_is_not_called_simulated(out):
 def test_a_review_that_contradicts_the_verdict_names_the_error(verdict, score, truth, error, out):
     review = Review(truth=truth, reviewer="s.marin", at=samples.START)
     assert error in written(samples.decision(verdict=verdict, defect_score=score, reviews=(review,)), out)
+
+
+def box(out):
+    """The text of the first page, where the reviews have a box."""
+    return reading.pages(out)[0]
+
+
+def reviews_of(*truths, **changes):
+    return tuple(
+        Review(truth=truth, reviewer=f"reviewer-{k}", at=samples.START + timedelta(hours=k), **changes)
+        for k, truth in enumerate(truths)
+    )
+
+
+def test_reviews_that_contradict_each_other_are_all_shown_and_called_that(out):
+    decision_report(samples.decision(reviews=reviews_of("defective", "good", "defective", "good")), out)
+    assert (
+        "4 reviews that contradict each other; the last one found: good. This verdict is a false positive. "
+        "defective, found by reviewer-0, 2026-03-02 06:00:00 UTC. good, found by reviewer-1, 2026-03-02 07:00:00 UTC. "
+        "defective, found by reviewer-2, 2026-03-02 08:00:00 UTC. good, found by reviewer-3, 2026-03-02 09:00:00 UTC."
+    ) in box(out)
+
+
+def test_reviews_that_agree_are_not_said_to_contradict_each_other(out):
+    decision_report(samples.decision(reviews=reviews_of("defective", "defective")), out)
+    assert "2 reviews; the last one found: defective defective, found by reviewer-0" in box(out)
+
+
+def test_of_many_reviews_the_last_are_shown_and_the_first_are_pointed_to(out):
+    decision_report(samples.decision(reviews=reviews_of("good", *["defective"] * 30)), out)
+    first, text = box(out), reading.text(out)
+    assert (
+        "31 reviews that contradict each other; the last one found: defective The first 25 of them stand under" in first
+    )
+    assert [f"reviewer-{k}," in first for k in (0, 24, 25, 30)] == [False, False, True, True]
+    assert all(f"reviewer-{k} " in text for k in range(31))
+
+
+def test_simulated_and_unreadable_reviews_are_told_apart_in_the_box(out):
+    mixed = (*reviews_of("good"), Unreadable(ledger_index=9), *reviews_of("defective", source="simulated"))
+    decision_report(samples.decision(reviews=mixed), out)
+    assert (
+        "3 reviews that contradict each other; the last one (SIMULATED) found: defective good, found by reviewer-0, "
+        "2026-03-02 06:00:00 UTC. Ledger entry 9 cannot be read. defective, found by reviewer-0, 2026-03-02 06:00:00 UTC, "
+        "SIMULATED. Reviews marked SIMULATED were made by software"
+    ) in box(out)
+    decision_report(samples.decision(reviews=(*reviews_of("good"), Unreadable(ledger_index=9))), out)
+    assert "2 reviews; the last one cannot be read good, found by reviewer-0" in box(out)
+    decision_report(samples.decision(reviews=(Unreadable(ledger_index=9),)), out)
+    assert "The review cannot be read Ledger entry 9 cannot be read." in box(out)
+
+
+def test_the_defect_score_is_said_to_be_a_sum_wherever_it_decides(out):
+    scores = tuple(
+        ClassScore(name=name, score=score, logit=logit, defect=name != "good")
+        for name, score, logit in (("good", "0.35", "0.509"), ("crack", "0.33", "0.45"), ("dent", "0.32", "0.42"))
+    )
+    content = samples.decision(scores=scores, predicted="good", defect_score="0.650000")
+    text = written(content, out)
+    assert "The defect score is the sum of the scores of all classes that count as defects" in text
+    assert "Highest logit: good. The verdict rests on the defect score, the sum over all defect classes" in text
+    assert "Here each defect class has a lower score than good, and all of them together have 0.650000." in text
+    assert "Defect score: the sum over all defect classes 0.650000" in text
+    assert "Here each defect class" not in written(samples.decision(), out)
+
+
+def test_a_failed_inspection_is_not_said_to_have_decided_or_been_right(out):
+    text = written(samples.failed(model=samples.model(approved=None)), out)
+    assert "was on record when this inspection was attempted." in text
+    assert "There is no verdict to review." in text
+    assert "A failed inspection decided nothing." in text
+    assert "Whether the verdict was right" not in text
 
 
 def test_without_a_review_the_truth_is_unknown(out):
@@ -304,6 +378,23 @@ def test_foreign_text_is_never_markup(out):
 )
 def test_what_the_fonts_cannot_show_is_shown_as_its_code_point(serial, shown, out):
     assert f"Serial number {shown} Lot" in written(samples.decision(part=Part(serial=serial, lot="L1")), out)
+
+
+def test_every_page_explains_the_numbers_that_stand_for_characters(out):
+    explained = "[U+…] stands for a recorded character, by its number in Unicode, that the typefaces of this report cannot show."
+    decision_report(samples.decision(part=Part(serial="部品-7")), out)
+    assert all(explained in page for page in reading.pages(out))
+    assert reading.outside(out, MARGIN) == []
+    assert explained not in written(samples.decision(part=Part(serial="Größe-7")), out)
+
+
+def test_two_reports_at_once_do_not_explain_each_others_characters(tmp_path):
+    serials = ["部品-7", "SN-7"] * 3
+    with ThreadPoolExecutor(6) as pool:
+        made = pool.map(
+            lambda k: written(samples.decision(part=Part(serial=serials[k])), tmp_path / f"{k}.pdf"), range(6)
+        )
+        assert ["[U+…]" in text for text in made] == [True, False] * 3
 
 
 @pytest.mark.parametrize("character", ["W", "件"])
