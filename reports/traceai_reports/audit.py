@@ -42,6 +42,7 @@ def audit_report(content: AuditReport, out: Path) -> str:
             *_decisions(content),
             *section("Ledger"),
             *ledger(content.ledger, _span(content), content.last_index),
+            Spacer(0, 5),
             prose(_SOURCES, style=NOTE),
             *_limits(content),
         ]

@@ -210,7 +210,7 @@ def _plates(content: DecisionReport, image: Picture, overlay: Picture) -> Flowab
 
 
 def _scores(content: DecisionReport) -> list[Flowable]:
-    rows = []
+    rows: list[list[Flowable | str]] = []
     for score in content.scores:
         mark = "<b>{}</b>" if score.name == content.predicted else "{}"
         rows.append(

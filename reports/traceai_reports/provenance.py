@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reportlab.lib.colors import Color
-from reportlab.platypus import Flowable, KeepTogether, Paragraph
+from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
 
 from traceai_reports.blocks import Fact, bullets, callout, digest, facts, grid, key, or_missing, prose, text, verbatim
 from traceai_reports.content import Ledger, LedgerFact, ModelVersion, Signature, SignedCheckpoint, Unreadable
@@ -240,7 +240,7 @@ def _signed(state: Ledger, last: int | None) -> list[Flowable]:
     return [
         *story,
         KeepTogether([Heading("The newest signed checkpoint", 1), covered, *by, verbatim(found.note)]),
-        KeepTogether(bullets(_use(found, state))),
+        KeepTogether([Spacer(0, 7), *bullets(_use(found, state))]),
     ]
 
 
