@@ -187,6 +187,12 @@ class RecordError(VerificationError):
     code = "record-invalid"
 
 
+class JournalAlteredError(VerificationError):
+    """The journal itself is not what was recorded, so that nothing may be made after it."""
+
+    code = "journal-altered"
+
+
 class LedgerGapError(VerificationError):
     """Something that the ledger must hold is not there."""
 
@@ -275,6 +281,12 @@ class LedgerForkedError(VerificationError):
     """The journal is not the one that this home signed."""
 
     code = "ledger-forked"
+
+
+class WitnessContradictionError(VerificationError):
+    """A witness answered that it has cosigned another history of this ledger."""
+
+    code = "witness-contradiction"
 
 
 class LedgerTakenError(VerificationError):

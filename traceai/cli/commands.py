@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from traceai.cli import data, database, decision, evidence, inspect, ledger, model, people, rates, report, review, serve
+from traceai.cli import (
+    data,
+    database,
+    decision,
+    evidence,
+    inspect,
+    ledger,
+    ledger_rebuild,
+    model,
+    people,
+    rates,
+    report,
+    review,
+    serve,
+)
 from traceai.cli.demo import demo
 
 app = typer.Typer(
@@ -43,6 +57,7 @@ app.add_typer(decision.app, name="decision", help="What was decided, and why.")
 app.add_typer(review.app, name="review", help="Ground truth.")
 app.add_typer(report.app, name="report", help="PDF reports.")
 ledger.app.command("prove")(evidence.prove)
+ledger.app.command("rebuild")(ledger_rebuild.rebuild)
 app.command("verify")(evidence.verify)
 app.add_typer(ledger.app, name="ledger", help="Evidence.")
 app.add_typer(people.station_app, name="station", help="Places on the line.")

@@ -18,7 +18,7 @@ from traceai.cli.terminal import (
     progress,
     table,
 )
-from traceai.errors import ConflictError, UnavailableError, VerificationError
+from traceai.errors import ConflictError, SchemaError, UnavailableError, VerificationError
 from traceai.ledger import log
 from traceai.ledger.signing import standing
 from traceai.ledger.verification import verifier
@@ -130,7 +130,7 @@ def verify(
 def _origin(trace: "Trace") -> str | None:
     try:
         return trace.signer.state().origin
-    except VerificationError:
+    except (VerificationError, SchemaError):
         return None  # the audit itself says what is wrong
 
 

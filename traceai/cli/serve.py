@@ -16,7 +16,7 @@ def serve(
     import uvicorn  # noqa: PLC0415
 
     from traceai.ledger.signing.signer import Heartbeat  # noqa: PLC0415
-    from traceai.ledger.witnesses.witnessing import CosignedSizes, collect  # noqa: PLC0415
+    from traceai.ledger.witnesses.witnessing import CosignedSizes, collect, require_vouched  # noqa: PLC0415
     from traceai_api.app import create_app  # noqa: PLC0415
 
     listening = listen(host, port)
@@ -27,6 +27,8 @@ def serve(
         # A beat of its own: a witness that does not answer holds up no signature.
         with (
             Heartbeat(trace.checkpoint) as app.state.heartbeat,
-            Heartbeat(lambda: collect(trace.signer, trace.checkpoint(), sizes)) as app.state.witnessing,
+            Heartbeat(
+                lambda: require_vouched(collect(trace.signer, trace.checkpoint(), sizes)), failed="not witnessed"
+            ) as app.state.witnessing,
         ):
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

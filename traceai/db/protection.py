@@ -95,13 +95,15 @@ class Catalog:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        # No operator before the path is set: one of the schema's own could take its place, and run as whoever looks.
+        ((table,),) = connection.execute(
+            "SELECT pg_catalog.to_regclass(%s)::pg_catalog.oid", [VERSION_TABLE]
+        ).fetchall()
+        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
         row = connection.execute(
-            "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE c.oid = pg_catalog.to_regclass(%s)",
-            [VERSION_TABLE],
+            "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s", [table]
         ).fetchone()
         self.schema: str = row[0] if row else "public"
-        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return self.connection.execute(query.encode(), parameters).fetchall()
@@ -155,6 +157,13 @@ def triggers(catalog: Catalog) -> list[Finding]:
 def unprotected(catalog: Catalog) -> list[str]:
     """Evidence tables and partitions on which an append-only trigger is missing, switched off or another."""
     return sorted({finding.says.partition(":")[0] for finding in triggers(catalog)})
+
+
+def carrying(catalog: Catalog, trigger: str, tables: Iterable[str]) -> list[Relation]:
+    """Those of `tables`, and of their partitions, that have a trigger of that name."""
+    there = catalog.relations(tables)
+    stand = _triggers(catalog, there)
+    return [relation for relation in there if (relation.oid, trigger) in stand]
 
 
 def _triggers(catalog: Catalog, relations: Iterable[Relation]) -> dict[tuple[int, str], _Trigger]:
@@ -283,10 +292,38 @@ def _same(stands: InstalledFunction, released: Function) -> bool:
 
 def partitions(catalog: Catalog) -> list[Finding]:
     """Room for every entry there is, and for the next half partition of them."""
+    size = _size(catalog)
+    there = _attached(catalog)
+    found = []
+    for table, first in missing_partitions(catalog):
+        says = f"{table}: there is no partition for ledger index {first} to {first + PARTITION - 1}"
+        # One that had entries is a loss, which an empty one in its place would only hide.
+        made = first >= size and (first == 0 or _bounds(first // PARTITION - 1) in there[table])
+        make = sql.SQL("SELECT {}({})").format(catalog.identifier(EXTEND), first)
+        found.append(Finding("partitions", says, (make,) if made else ()))
+    return found
+
+
+def missing_partitions(catalog: Catalog) -> list[tuple[str, int]]:
+    """The table, and the first ledger index, of each partition that has to be there and is not, in order."""
+    numbers = range((_size(catalog) + PARTITION // 2) // PARTITION + 1)
+    return [
+        (table, number * PARTITION)
+        for table, bounds in _attached(catalog).items()
+        for number in numbers
+        if _bounds(number) not in bounds
+    ]
+
+
+def _size(catalog: Catalog) -> int:
     head = catalog.connection.execute(
         sql.SQL("SELECT size FROM {}").format(catalog.identifier("ledger_head"))
     ).fetchone()
-    size: int = head[0] if head else 0
+    return head[0] if head else 0
+
+
+def _attached(catalog: Catalog) -> dict[str, set[str]]:
+    """The bounds of the partitions of each partitioned table."""
     there: dict[str, set[str]] = {name: set() for name in names(PARTITIONED)}
     for parent, bounds in catalog.rows(
         "SELECT parent.relname, pg_get_expr(part.relpartbound, part.oid) FROM pg_inherits i"
@@ -295,18 +332,7 @@ def partitions(catalog: Catalog) -> list[Finding]:
         {"schema": catalog.schema, "tables": list(there)},
     ):
         there[parent].add(bounds)
-    found = []
-    for table, bounds in there.items():
-        for number in range((size + PARTITION // 2) // PARTITION + 1):
-            if _bounds(number) in bounds:
-                continue
-            first = number * PARTITION
-            says = f"{table}: there is no partition for ledger index {first} to {first + PARTITION - 1}"
-            # One that had entries is a loss, which an empty one in its place would only hide.
-            made = first >= size and (number == 0 or _bounds(number - 1) in bounds)
-            make = sql.SQL("SELECT {}({})").format(catalog.identifier(EXTEND), first)
-            found.append(Finding("partitions", says, (make,) if made else ()))
-    return found
+    return there
 
 
 def _bounds(number: int) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -331,6 +332,16 @@ class WitnessPolicy(Evidence, table=True):
     reason: str
 
 
+class TablesRebuilt(Evidence, table=True):
+    """These tables were made again what the journal says; `mended` counts the rows, table by table."""
+
+    __tablename__ = "tables_rebuilt"
+
+    mended: dict[str, dict[str, int]] = Field(sa_type=JSON)
+    actor: str
+    reason: str
+
+
 # --- evidence that the journal holds by digest -------------------------------------------------------------------------
 
 
@@ -349,11 +360,13 @@ class DatasetImage(SQLModel, table=True):
 
     __tablename__ = "dataset_image"
     __table_args__ = (
+        # A rebuild takes a snapshot's row away and puts the recorded one in its place.
+        ForeignKeyConstraint(["snapshot_id"], ["dataset_snapshot.id"], deferrable=True, initially="IMMEDIATE"),
         CheckConstraint("label IN ('good', 'defect')", name="label"),
         CheckConstraint("split IN ('train', 'val', 'test')", name="split"),
     )
 
-    snapshot_id: uuid.UUID = Field(primary_key=True, foreign_key="dataset_snapshot.id")
+    snapshot_id: uuid.UUID = Field(primary_key=True)
     path: str = Field(primary_key=True)
     label: str
     defect_type: str
@@ -449,7 +462,7 @@ class AccessLog(SQLModel, table=True):
 
 EVIDENCE: tuple[type[Evidence], ...] = (
     Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued, LedgerOpened, LedgerKey,
-    WitnessPolicy,
+    WitnessPolicy, TablesRebuilt,
 )  # fmt: skip
 APPEND_ONLY: tuple[type[SQLModel], ...] = (
     Journal, TreeNode, *EVIDENCE, HeatMap, DatasetImage, Checkpoint, AccessLog,

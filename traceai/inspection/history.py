@@ -102,6 +102,7 @@ def find(session: Session, reference: str) -> Inspection:
 
     Raises:
         DecisionNotFoundError: there is none.
+        RecordError: there are two.
     """
     row: Inspection | None
     if reference.isascii() and reference.isdigit() and len(reference) < 19:
@@ -111,7 +112,13 @@ def find(session: Session, reference: str) -> Inspection:
             named = select(Inspection).where(_c.id == uuid.UUID(reference))
         except ValueError:
             named = select(Inspection).where(false())
-        row = session.execute(named).scalars().first()
+        rows = session.execute(named.limit(2)).scalars().all()
+        if len(rows) > 1:
+            raise RecordError(
+                f"Ledger entries {rows[0].journal_index} and {rows[1].journal_index} both claim the id {reference}; name one "
+                "by its ledger index, and run `traceai ledger verify`."
+            )
+        row = rows[0] if rows else None
     if row is None:
         raise DecisionNotFoundError(f"There is no decision {reference}; `traceai decision list` shows those there are.")
     return row

@@ -1,6 +1,6 @@
 """Appending to the ledger: journal entry, typed row and tree in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from traceai.db.tables import Checkpoint, Evidence, Journal, LedgerHead, LedgerO
 from traceai.errors import CheckpointNotFoundError, SchemaError
 from traceai.ledger import guard
 from traceai.ledger.merkle import Frontier, leaf_hash
-from traceai.ledger.projection import project
+from traceai.ledger.projection import Columns, project
 from traceai.ledger.records import Entry, Record
 
 # Entries a partition; the same number stands in the migration.
@@ -61,7 +61,7 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     receipts: list[Receipt] = []
     journal: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
-    rows: dict[type[Evidence], list[dict[str, Any]]] = {}
+    rows: dict[type[Evidence], list[Columns]] = {}
     for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=head.size):
         table, row = project(index, entry)
         rows.setdefault(table, []).append(row)
@@ -71,13 +71,18 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     session.execute(insert(Journal), journal)
     if nodes:
         session.execute(insert(TreeNode), nodes)
+    enter(session, rows)
+    head.size, head.root, head.frontier = frontier.size, frontier.root(), bytes(frontier)
+    session.flush()
+    return receipts
+
+
+def enter(session: Session, rows: Mapping[type[Evidence], Sequence[Columns]]) -> None:
+    """Insert the rows that `projection.project` made."""
     for table, table_rows in rows.items():
         # One statement a set of columns: an attempt that failed has others than one that came to a verdict.
         for columns in {tuple(row) for row in table_rows}:
             session.execute(insert(table), [row for row in table_rows if tuple(row) == columns])
-    head.size, head.root, head.frontier = frontier.size, frontier.root(), bytes(frontier)
-    session.flush()
-    return receipts
 
 
 def _make_room(session: Session, size: int, more: int) -> None:
@@ -90,18 +95,18 @@ def lock(session: Session) -> LedgerHead:
     """Take the place in the order of all writers, until the transaction ends.
 
     Raises:
-        SchemaError: the head row is gone.
+        SchemaError: the head row is gone, or there are several.
     """
-    head: LedgerHead | None = session.execute(select(LedgerHead).with_for_update()).scalar_one_or_none()
-    if head is None:
-        raise _headless()
-    return head
+    return _only(session.execute(select(LedgerHead).with_for_update()).scalars().all())
+
+
+def stored_head(session: Session) -> LedgerHead:
+    """The head as it is stored, without a lock. Raises SchemaError, as `lock`."""
+    return _only(session.execute(select(LedgerHead)).scalars().all())
 
 
 def read_head(session: Session) -> Head:
-    head = session.execute(select(LedgerHead)).scalar_one_or_none()
-    if head is None:
-        raise _headless()
+    head = stored_head(session)
     return Head(head.size, head.root)
 
 
@@ -124,7 +129,15 @@ def served_checkpoint(session: Session) -> Checkpoint:
     return found
 
 
-def _headless() -> SchemaError:
-    return SchemaError(
-        "The ledger has no head row; restore the database from a backup and run `traceai ledger verify`."
+def _only(heads: Sequence[LedgerHead]) -> LedgerHead:
+    if len(heads) == 1:
+        (head,) = heads
+        if None in (head.size, head.root, head.frontier):
+            raise SchemaError(
+                "The ledger's head row lacks a value; restore the database from a backup and run `traceai ledger verify`."
+            )
+        return head
+    raise SchemaError(
+        f"The ledger has {len(heads) or 'no'} head row{'s' if heads else ''}; restore the database from a backup and run `traceai "
+        "ledger verify`."
     )

@@ -128,4 +128,6 @@ def _cause(found: Reply | Exception) -> object:
 
 def _reason(error: Exception) -> str:
     found = _cause(error)
-    return str(getattr(found, "strerror", None) or found or type(found).__name__)
+    said = str(getattr(found, "strerror", None) or found or type(found).__name__)
+    # Some of it may be the other side's words.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said[:200])

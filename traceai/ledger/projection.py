@@ -72,6 +72,7 @@ TABLES: dict[type[Record], type[tables.Evidence]] = {
     records.LedgerOpened: tables.LedgerOpened,
     records.LedgerKey: tables.LedgerKey,
     records.WitnessPolicy: tables.WitnessPolicy,
+    records.TablesRebuilt: tables.TablesRebuilt,
 }
 _PREFIXES = {"part": "", "operating_point": ""}
 _RENAMED = {"image_pixel_sha256": "pixel_sha256"}

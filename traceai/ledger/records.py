@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from traceai.clock import now, parse_timestamp, timestamp, uuid7
 from traceai.errors import InputError, RecordError
 from traceai.ledger import canonical
+from traceai.ledger.packing import LONGEST_ENTRY
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -296,11 +297,21 @@ class WitnessPolicy(Record):
     reason: Text
 
 
+class TablesRebuilt(Record):
+    """The tables were not what the journal says, and were made so again. `mended`: by table, how many rows were what."""
+
+    schema_name: ClassVar[str] = "tables-rebuilt/1"
+
+    mended: dict[Name, JsonValue]
+    actor: Name
+    reason: Text
+
+
 SCHEMAS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
         Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
-        LedgerOpened, LedgerKey, WitnessPolicy,
+        LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt,
     )
 }  # fmt: skip
 
@@ -316,8 +327,17 @@ class Entry:
 
     @classmethod
     def seal(cls, record: Record, recorded_at: str) -> "Entry":
+        """Raises:
+        RecordError: it has no canonical form, or one that is longer than an entry may be.
+        """
         fields = record.model_dump(mode="json") | {"schema": record.schema_name, "recorded_at": recorded_at}
-        return cls(record, recorded_at, canonical.dumps(fields, exact=True), fields)
+        data = canonical.dumps(fields, exact=True)
+        if len(data) > LONGEST_ENTRY:
+            raise RecordError(
+                f"A {record.schema_name} record of {len(data)} bytes does not fit into an entry, which has at most "
+                f"{LONGEST_ENTRY}; record less in it."
+            )
+        return cls(record, recorded_at, data, fields)
 
     @classmethod
     def parse(cls, data: bytes) -> "Entry":

@@ -11,8 +11,8 @@ depends_on = None
 
 APPEND_ONLY = (
     "journal", "tree_node", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused",
-    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "heat_map", "dataset_image", "checkpoint",
-    "access_log",
+    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "heat_map", "dataset_image",
+    "checkpoint", "access_log",
 )  # fmt: skip
 
 # Against accidents. Malice is not stopped by a trigger; it is found by verification (docs/trust.md).
@@ -384,6 +384,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_station")),
     )
     op.create_table(
+        "tables_rebuilt",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("mended", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tables_rebuilt")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_tables_rebuilt_journal_index")),
+    )
+    op.create_table(
         "tree_node",
         sa.Column("level", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -436,7 +449,13 @@ def upgrade() -> None:
         sa.Column("mask_sha256", sa.LargeBinary(), nullable=True),
         sa.CheckConstraint("label IN ('good', 'defect')", name=op.f("ck_dataset_image_label")),
         sa.CheckConstraint("split IN ('train', 'val', 'test')", name=op.f("ck_dataset_image_split")),
-        sa.ForeignKeyConstraint(["snapshot_id"], ["dataset_snapshot.id"], name=op.f("fk_dataset_image_snapshot_id")),
+        sa.ForeignKeyConstraint(
+            ["snapshot_id"],
+            ["dataset_snapshot.id"],
+            name=op.f("fk_dataset_image_snapshot_id"),
+            initially="IMMEDIATE",
+            deferrable=True,
+        ),
         sa.PrimaryKeyConstraint("snapshot_id", "path", name=op.f("pk_dataset_image")),
     )
     op.create_index(op.f("ix_dataset_image_sha256"), "dataset_image", ["sha256"], unique=False)
@@ -457,6 +476,7 @@ def downgrade() -> None:
     op.drop_table("api_token")
     op.drop_table("witness_policy")
     op.drop_table("tree_node")
+    op.drop_table("tables_rebuilt")
     op.drop_table("station")
     op.drop_table("runtime")
     op.drop_index(op.f("ix_review_inspection_id"), table_name="review")

@@ -34,11 +34,14 @@ CONTINUED = records.LedgerOpened(
     **samples.shared(23), origin="example.com/plant-2", key=str(samples.LOG.verifier), actor="ada", reason="Restored.",
     previous=records.LogHead(origin=samples.ORIGIN, size=12, root="3" * 64),
 )  # fmt: skip
+REBUILT = records.TablesRebuilt(
+    **samples.shared(24), mended={"review": {"changed": 1}}, actor="ada", reason="A row was altered."
+)
 ENTRIES = [
     *samples.plant().entries,
     *(
         samples.sealed(record)
-        for record in (REFUSED, REPORT, KEY, CONTINUED, samples.inspection(24, trigger=2**53 - 1))
+        for record in (REFUSED, REPORT, KEY, CONTINUED, REBUILT, samples.inspection(25, trigger=2**53 - 1))
     ),
 ]
 ODD = (

@@ -14,13 +14,14 @@ from traceai.data import store
 from traceai.data.snapshot import take
 from traceai.db.connection import Database
 from traceai.db.tables import EVIDENCE
-from traceai.errors import SchemaError
+from traceai.errors import RecordError, SchemaError
 from traceai.images.blobs import BlobStore
 from traceai.inspection import history
 from traceai.ledger import log, records
 from traceai.ledger.merkle import Frontier, leaf_hash, root
 from traceai.ledger.packing import unpack
 from traceai.ledger.verification import verifier
+from traceai.ledger.verification.auditing import audit
 from traceai.ledger.verification.facts import KnownHead, Outcome
 from traceai.review import verdicts
 from traceai.sdk import Trace
@@ -39,6 +40,7 @@ WITNESSED = records.WitnessPolicy(
     origin="plant.example/line", threshold=1, actor="ada", reason="Agreed with the auditor.",
     witnesses=[records.Witness(name="witness.example", key="witness.example+00000000+BA==", url="https://witness.example")],
 )  # fmt: skip
+REBUILT = records.TablesRebuilt(mended={"review": {"changed": 1}}, actor="ada", reason="A row was altered.")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def finished(server: str, images: list[Path], tmp_path_factory: pytest.TempPathF
         with trace.database.session() as session:
             for decision, truth in ((decisions[0], "good"), (decisions[1], "defective")):
                 verdicts.add(session, history.find(session, decision.id), truth=truth, reviewer="ruth")
-            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED])
+            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED, REBUILT])
         with trace.database.session() as session:
             store.save(session, trace.blobs, take(folder / "data", "plates"), made_by="erin")
     assert settings.database_url is not None
@@ -209,7 +211,7 @@ def test_a_deleted_row(ledger: Trace, sql: Sql) -> None:
 
 EMPTIED = [
     *((str(t.__tablename__), f"tables: table {t.__tablename__}: the row of journal index") for t in EVIDENCE),
-    ("journal", "entries: journal index 0 to 23: removed from the end of the journal"),
+    ("journal", "entries: journal index 0 to 24: removed from the end of the journal"),
     ("heat_map", "the heat map is missing"),
     ("dataset_image", "datasets: dataset plates: 12 images were recorded, 0 are listed"),
     ("ledger_head", "tree: table ledger_head: its one row is missing"),
@@ -372,7 +374,7 @@ def test_a_row_that_no_entry_explains(ledger: Trace, sql: Sql, index: str) -> No
         ("UPDATE inspection SET occurred_at = '2026-01-01 BC' WHERE station_seq = 1", "column occurred_at"),
         ("UPDATE inspection SET recorded_at = '-infinity' WHERE station_seq = 1", "column recorded_at"),
         ("UPDATE inspection SET defect_score = (defect_score::text || '0')::numeric WHERE station_seq = 1", "column defect_score"),
-        ("UPDATE inspection SET scores = (scores::text || ' ')::json WHERE station_seq = 1", "written back, is not the entry"),
+        ("UPDATE inspection SET scores = (scores::text || ' ')::json WHERE station_seq = 1", "column scores"),
         ("UPDATE dataset_image SET sha256 = '\\x01' WHERE path = (SELECT min(path) FROM dataset_image)", "column sha256"),
         ("UPDATE dataset_snapshot SET occurred_at = 'infinity'", "column occurred_at"),
         ("UPDATE dataset_snapshot SET listing = '\\x01'", "column listing"),
@@ -527,3 +529,78 @@ def test_a_server_that_could_answer_as_it_likes_is_told(ledger: Trace, sql: Sql,
     for statement in statements:
         sql(statement)
     assert finding in findings(ledger)
+
+
+def test_a_row_that_lies_where_nobody_looks_for_it_is_told(ledger: Trace, sql: Sql) -> None:
+    """A partition that holds rows of another's range: a search by serial number sees them, a range of indices does not."""
+    ((parts,),) = sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'inspection'::regclass")
+    first, last = parts * 2**20, (parts + 1) * 2**20
+    sql("CREATE TABLE aside (LIKE inspection INCLUDING ALL)")
+    sql("INSERT INTO aside SELECT * FROM inspection WHERE journal_index = (SELECT min(journal_index) FROM inspection)")
+    sql("UPDATE aside SET id = gen_random_uuid(), serial = 'FORGED-1'")
+    sql(f"ALTER TABLE aside ADD CONSTRAINT held CHECK (journal_index IS NOT NULL AND journal_index >= {first}"
+        f" AND journal_index < {last}) NOT VALID")  # fmt: skip
+    sql("UPDATE pg_constraint SET convalidated = true WHERE conname = 'held'")
+    sql(f"ALTER TABLE inspection ATTACH PARTITION aside FOR VALUES FROM ({first}) TO ({last})")
+    assert sql("SELECT count(*) FROM inspection WHERE serial = 'FORGED-1'") == [(1,)]
+    assert f"table inspection: a partition for journal index {first} to {last - 1} holds rows of" in findings(ledger)
+
+
+def test_a_row_that_an_index_leaves_out_is_told(ledger: Trace, sql: Sql) -> None:
+    sql("ALTER TABLE inspection DROP CONSTRAINT pk_inspection CASCADE")
+    sql("CREATE INDEX partly ON inspection_p0 (journal_index) WHERE journal_index > 1000")
+    sql("UPDATE pg_index SET indpred = NULL WHERE indexrelid = 'partly'::regclass")
+    assert (
+        "table inspection: a partition for journal index 0 to 1048575 holds 10 rows, and its index shows"
+        in findings(ledger)
+    )
+
+
+def test_a_decision_recorded_twice_under_one_id_is_told(ledger: Trace, sql: Sql) -> None:
+    ((index, reference),) = sql("SELECT journal_index, id::text FROM inspection ORDER BY 1 LIMIT 1")
+    record = records.Entry.parse(entry_of(sql, index)).record
+    with ledger.database.session() as session:
+        log.append(session, [record.model_copy(update={"station_seq": 11})])
+    sql("UPDATE station SET last_seq = 11")
+    assert f"have the same id, {reference}" in findings(ledger)
+    with ledger.database.session() as session, pytest.raises(RecordError, match="both claim the id"):
+        history.find(session, reference)
+
+
+def test_a_station_deleted_is_told(ledger: Trace, sql: Sql) -> None:
+    sql("DELETE FROM station")
+    assert "stations: station press-4: its row is missing, and 10 decisions were recorded there" in findings(ledger)
+
+
+DAMAGE = [
+    "DELETE FROM ledger_head",
+    "UPDATE ledger_head SET size = NULL",
+    "UPDATE ledger_head SET root = NULL",
+    "UPDATE runtime SET environment = '{\"threads\":1.5}'",
+    "UPDATE runtime SET environment = (repeat('[', 3000) || repeat(']', 3000))::json",
+    "UPDATE runtime SET digest = NULL",
+    "UPDATE model_event SET model_digest = NULL",
+    "UPDATE model_event SET journal_index = NULL",
+    "UPDATE model_version SET journal_index = NULL",
+    "UPDATE inspection SET model_digest = NULL",
+    "UPDATE inspection SET scores = (repeat('[', 3000) || repeat(']', 3000))::json",
+    "UPDATE inspection SET scores = ('{\"a\":' || repeat('9', 5000) || '}')::json",
+    "UPDATE review SET note = E'x\\x1b[8m'",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_whole_audit_ends_in_findings(ledger: Trace, sql: Sql, damage: str) -> None:
+    for table in ("ledger_head", "runtime", "model_event", "model_version", "inspection"):
+        for (column,) in sql(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND attnotnull AND NOT attisdropped"
+            " AND attname NOT IN ('id', 'journal_index') OR attrelid = %s::regclass AND attname = 'journal_index'"
+            " AND %s LIKE 'model%%'",
+            table, table, table,
+        ):  # fmt: skip
+            sql(f"ALTER TABLE {table} ALTER {column} DROP NOT NULL")
+    sql(damage)
+    outcome = audit(ledger.signer)
+    found = "\n".join(finding for fact in outcome.facts for finding in fact.findings)
+    assert found
+    assert "\x1b" not in found

@@ -257,5 +257,6 @@ SCHEMAS: dict[str, Check] = dict(
         _schema(
             "witness-policy/1", origin=_NAME, threshold=_COUNT, witnesses=_list_of(_WITNESS), actor=_NAME, reason=_TEXT
         ),
+        _schema("tables-rebuilt/1", mended=_names_to(_anything), actor=_NAME, reason=_TEXT),
     )
 )

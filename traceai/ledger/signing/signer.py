@@ -28,6 +28,7 @@ from traceai.errors import (
     LedgerForkedError,
     LedgerGapError,
     NoteError,
+    SchemaError,
     TraceaiError,
     VerificationError,
 )
@@ -95,11 +96,16 @@ class Signer:
         keys = [key for opening in found if opening.origin == origin for key in opening.keys]
         return list(dict.fromkeys(keys))
 
-    def known_heads(self, since: int = 0) -> Known:
-        """Every tree head that this home signed and the history has to lead to, larger than `since`; see `known.heads`."""
+    def known_heads(self, since: int = 0, session: Session | None = None) -> Known:
+        """Every tree head that this home signed and the history has to lead to, larger than `since`; see `known.heads`.
+
+        session: look within its transaction, which holds the lock on the head.
+        """
         try:
-            found = self.state()
-        except VerificationError as error:
+            found = (
+                self._judge(session, log.read_head(session), self.store.latest_of_each()) if session else self.state()
+            )
+        except (VerificationError, SchemaError) as error:
             return known.heads(self.keys, self.store, (), (), since).and_found(error.message)
         kept = known.heads(self.keys, self.store, found.openings, found.here, since)
         # Without them the rest could be another history altogether, and nothing here would contradict it.
@@ -280,12 +286,14 @@ class Heartbeat:
     """Does `work` every few seconds in a thread of its own, until it is stopped; used as a context manager, or by hand.
 
     What fails is tried again with the next beat. `error` is what the last beat failed with, for who asks whether all is well;
-    it is logged when it begins and when it ends, not with every beat.
+    it is logged when it begins and when it ends, not with every beat, after the words of `failed`.
     """
 
-    def __init__(self, work: Callable[[], object], every: float = 5.0) -> None:
+    def __init__(
+        self, work: Callable[[], object], every: float = 5.0, failed: str = "no checkpoint was signed"
+    ) -> None:
         self.error: Exception | None = None
-        self._work, self._every = work, every
+        self._work, self._every, self._failed = work, every, failed
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traceai-heartbeat", daemon=True)
 
@@ -318,11 +326,11 @@ class Heartbeat:
         except Exception as error:  # noqa: BLE001  # a thread that died unseen would sign nothing for ever
             if _kind(error) != _kind(self.error):
                 expected = isinstance(error, TraceaiError)
-                _log.error("no checkpoint was signed: %s", error, exc_info=None if expected else error)
+                _log.error("%s: %s", self._failed, error, exc_info=None if expected else error)
             self.error = error
         else:
             if self.error is not None:
-                _log.warning("checkpoints are signed again")
+                _log.warning("%s: that is over", self._failed)
             self.error = None
 
 

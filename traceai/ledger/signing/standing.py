@@ -42,9 +42,6 @@ _key: Table = tables.LedgerKey.__table__  # type: ignore[attr-defined]
 _checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]
 
 
-_LOST = "The key of {} is in this home, and the checkpoints that were signed with it are not"
-
-
 class State(enum.StrEnum):
     """What a home may do with a ledger.
 
@@ -213,9 +210,13 @@ def _contradiction(connection: Connection, head: Head, last: Stored) -> tuple[St
 def _not_here(current: Opening, keys: KeyFolder, newest: Stored | None) -> tuple[State, str]:
     """A journal that nothing here remembers having opened."""
     if current.key is not None and keys.has(current.key):
-        return State.UNANCHORED, _LOST.format(current.origin)
+        return State.UNANCHORED, _lost(current)
     knows = f", which knows {newest.origin}" if newest else ""
     return State.FOREIGN, f"The key of {current.origin} is not in this home{knows}"
+
+
+def _lost(current: Opening) -> str:
+    return f"The key of {current.origin} is in this home, and the checkpoints that were signed with it are not"
 
 
 def _taken(opened: Sequence[Opening], acts: Set[tuple[int, bytes]]) -> tuple[State, str] | None:
@@ -238,7 +239,7 @@ def _signer(
     if current.key is None or not keys.has(current.key):
         return State.FOREIGN, f"The current key of {current.origin} is not in this home"
     if last is None and served(connection, current) is not None:
-        return State.UNANCHORED, _LOST.format(current.origin)
+        return State.UNANCHORED, _lost(current)
     signed = f"{last.size} of {head.size} entries" if last else "nothing yet"
     return State.OURS, f"Signed here as {current.origin}: {signed}"
 

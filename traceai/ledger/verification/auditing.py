@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from traceai.clock import now, timestamp
-from traceai.errors import PolicyError, TraceaiError, VerificationError
+from traceai.errors import PolicyError, SchemaError, TraceaiError, VerificationError
 from traceai.images.blobs import BlobStore
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.signing.known import Known
@@ -65,7 +65,7 @@ def _witnesses(signer: Signer) -> Fact | None:
         origin = signer.state().origin
         with signer.database.session() as session:
             policy = read_policy(session, origin) if origin else None
-    except (VerificationError, PolicyError) as error:
+    except (VerificationError, PolicyError, SchemaError) as error:
         fact.fail(f"the witness policy cannot be read: {error.message}")
         return fact
     if policy is None or not policy.witnesses:

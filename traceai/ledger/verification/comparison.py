@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
-from sqlalchemy import DateTime, Table
+from sqlalchemy import JSON, ColumnElement, DateTime, Table
 from sqlalchemy.dialects import postgresql
 
 from traceai.clock import timestamp
@@ -42,18 +42,22 @@ def explain(connection: psycopg.Connection[Any], differing: Sequence[tuple[int, 
     wanted: dict[type[tables.Evidence], list[int]] = {}
     for index, entry in differing:
         wanted.setdefault(TABLES[type(entry.record)], []).append(index)
-    rows = {table: _rows(connection, table, indices) for table, indices in wanted.items()}
+    rows = {table: standing(connection, table, indices) for table, indices in wanted.items()}
     for index, entry in differing:
         table, columns = project(index, entry)
         name = str(table.__tablename__)
-        standing = rows[table].get(index, [])
+        found = rows[table].get(index, [])
         before = fact.failures
-        if not standing:
+        if not found:
             fact.fail(f"table {name}: the row of journal index {index} ({entry.record.id}) is missing")
-        for row in standing:
-            _compare(name, index, columns, row, fact)
-        if len(standing) > 1:
-            fact.fail(f"table {name}: {len(standing)} rows claim journal index {index}, which stands for one")
+        for row in found:
+            for column, stands, recorded in differences(columns, row):
+                fact.fail(
+                    f"table {name}, journal index {index} ({row['id']}), column {column}: {stands} stands, "
+                    f"{recorded} was recorded"
+                )
+        if len(found) > 1:
+            fact.fail(f"table {name}: {len(found)} rows claim journal index {index}, which stands for one")
         if fact.failures == before:
             fact.fail(
                 f"table {name}, journal index {index} ({entry.record.id}): the row, written back, is not the entry"
@@ -97,22 +101,29 @@ def compare_types(connection: psycopg.Connection[Any], fact: Fact) -> None:
                 fact.fail(f"table {table.name}, column {column.name}: it holds {stands}, and has to hold {declared}")
 
 
-def _compare(table: str, index: int, expected: Mapping[str, Any], row: Mapping[str, Any], fact: Fact) -> None:
+def differences(expected: Mapping[str, Any], row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Every column of a row of `standing` that is not as `project` has it: (column, what stands, what was recorded)."""
+    found = []
     for column, stands in row.items():
         recorded = expected.get(column)
         if isinstance(recorded, datetime):
             recorded = f"{timestamp(recorded)} AD"
+        elif isinstance(recorded, dict | list):
+            recorded = canonical.dumps(recorded).decode()
         if not _same(stands, recorded):
-            fact.fail(
-                f"table {table}, journal index {index} ({row['id']}), column {column}: {readable(stands)} stands, "
-                f"{readable(recorded)} was recorded"
-            )
+            found.append((column, readable(stands), readable(recorded)))
+    return found
 
 
-def _rows(
+def outside(journal_index: ColumnElement[Any], end: int) -> ColumnElement[bool]:
+    """Of a row that points outside a journal of `end` entries."""
+    return (journal_index < 0) | (journal_index >= end) | journal_index.is_(None)
+
+
+def standing(
     connection: psycopg.Connection[Any], table: type[tables.Evidence], indices: Sequence[int]
 ) -> dict[int, list[Any]]:
-    """Whole rows by journal index. Times as text: the server knows more of them (infinity, years before ours) than Python."""
+    """Whole rows by journal index. Times and JSON as text: the server knows more of them than Python can read."""
     query = sql.SQL("SELECT {} FROM {} WHERE journal_index = ANY(%s)").format(
         sql.SQL(", ").join(_columns(table)), sql.Identifier(str(table.__tablename__))
     )
@@ -130,6 +141,8 @@ def _columns(table: type[tables.Evidence]) -> tuple[sql.Composable, ...]:
             sql.Identifier(column.name)
         )
         if isinstance(column.type, DateTime)
+        else sql.SQL("{0}::text AS {0}").format(sql.Identifier(column.name))
+        if isinstance(column.type, JSON)
         else sql.Identifier(column.name)
         for column in table.__table__.c  # type: ignore[attr-defined]  # set by SQLAlchemy
     )
@@ -137,11 +150,6 @@ def _columns(table: type[tables.Evidence]) -> tuple[sql.Composable, ...]:
 
 def _same(stands: Any, recorded: Any) -> bool:
     """Equal and of the same type: to Python, true is 1 and 1 is 1.0."""
-    if isinstance(stands, dict | list):
-        try:
-            return canonical.dumps(stands) == canonical.dumps(recorded)
-        except RecordError:
-            return False
     if isinstance(stands, Decimal) and isinstance(recorded, Decimal):
         return stands.as_tuple() == recorded.as_tuple()
     return type(stands) is type(recorded) and bool(stands == recorded)

@@ -27,7 +27,7 @@ def listing_of(images: Iterable[Mapping[str, Any] | RowMapping]) -> bytes:
         }
         for image in images
     ]
-    return canonical.dumps(sorted(rows, key=lambda row: str(row["path"])))
+    return canonical.dumps(sorted(rows, key=lambda row: str(row["path"])), exact=True)
 
 
 def verify_snapshots(connection: Connection, blobs: BlobStore | None) -> Fact:

@@ -24,7 +24,8 @@ class Fact:
     def fail(self, finding: str) -> None:
         self.failures += 1
         if len(self.findings) < LISTED:
-            self.findings.append(finding)
+            # What is found stands in the database of whoever put it there: it may not move the reader's cursor.
+            self.findings.append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in finding))
 
     def add(self, other: "Fact") -> None:
         """Take over what was found of the same fact elsewhere."""

@@ -86,6 +86,8 @@ class Span:
     missing: ranges (first, last) of indices without an entry.
     numbers: by station, its decisions in ledger order as runs (index, first number, last number).
     uses: (model name, version, digest, runtime or None) to the first index that names them.
+    differing: indices whose row is not what their entry says, or is missing, or is there twice.
+    foreign: (table, index) of rows that claim an entry of another table.
     """
 
     start: int
@@ -96,6 +98,8 @@ class Span:
     missing: list[tuple[int, int]]
     numbers: dict[str, list[tuple[int, int, int]]]
     uses: dict[tuple[str, int, bytes, bytes | None], int]
+    differing: list[int]
+    foreign: list[tuple[str, int]]
 
 
 def verify_span(connection: psycopg.Connection[Any], start: int, stop: int, marks: Sequence[int] = ()) -> Span:
@@ -141,11 +145,12 @@ class _Reader:
             missing.append((expected, self.stop - 1))
         if not missing:
             self._nodes(nodes)
-        maps = self._doubtful_maps() | self._explain()
+        differing = self._explain()
+        maps = self._doubtful_maps() | {index for index, entry in differing if isinstance(entry.record, Inspection)}
         comparison.explain_maps(self.connection, sorted(maps), self.found.maps)
-        for table, left in self.written.items():
-            for index in left:
-                self.found.rows.fail(f"table {table}: a row claims journal index {index}, whose entry is another")
+        foreign = [(table, index) for table, left in self.written.items() for index in left]
+        for table, index in foreign:
+            self.found.rows.fail(f"table {table}: a row claims journal index {index}, whose entry is another")
         self._reviews()
         uses = self._fetch(
             "SELECT model_name, model_version, model_digest, runtime, min(journal_index) FROM inspection"
@@ -160,6 +165,8 @@ class _Reader:
             missing=missing,
             numbers=self.numbers,
             uses={(name, version, digest, runtime): first for name, version, digest, runtime, first in uses},
+            differing=[index for index, _ in differing],
+            foreign=foreign,
         )
 
     def _entry(self, index: int, stored: bytes | None, leaf: bytes | None) -> bytes:
@@ -183,10 +190,9 @@ class _Reader:
         self.suspects.append((index, entry, computed))
         return computed
 
-    def _explain(self) -> set[int]:
-        """Parse what was not settled, and compare it column by column. Returns the decisions among it."""
+    def _explain(self) -> list[tuple[int, Entry]]:
+        """Parse what was not settled, and compare it column by column. Returns what differs."""
         differing: list[tuple[int, Entry]] = []
-        decisions = set()
         for index, data, computed in self.suspects:
             try:
                 entry = Entry.parse(data)
@@ -196,10 +202,8 @@ class _Reader:
             name = _table(entry.record.schema_name)
             if self.written[name].pop(index, None) != computed or (name, index) in self.doubles:
                 differing.append((index, entry))
-                if isinstance(entry.record, Inspection):
-                    decisions.add(index)
         comparison.explain(self.connection, differing, self.found.rows)
-        return decisions
+        return differing
 
     # --- what is read ---------------------------------------------------------------------------------------------
 
@@ -239,19 +243,16 @@ class _Reader:
         compare_nodes(1, dict(stored), computed, self.found.tree)
 
     def _doubtful_maps(self) -> set[int]:
-        """Decisions whose heat map is missing or does not have the digest in their row. Maps of no decision are told."""
+        """Decisions whose heat map is missing or does not have the digest in their row, and maps that no row accounts for."""
         if self._maps_agree():
             return set()
-        for (index,) in self._fetch(
-            "SELECT h.journal_index FROM heat_map h LEFT JOIN inspection i ON i.journal_index = h.journal_index"
-            " WHERE h.journal_index >= %(start)s AND h.journal_index < %(stop)s"
-            " AND (i.journal_index IS NULL OR i.failure_code IS NOT NULL)"
-        ):
-            self.found.maps.fail(f"table heat_map: there is a map of journal index {index}, whose entry records none")
         doubtful = self._fetch(
             "SELECT i.journal_index FROM inspection i LEFT JOIN heat_map h ON h.journal_index = i.journal_index"
             " WHERE i.journal_index >= %(start)s AND i.journal_index < %(stop)s AND i.failure_code IS NULL"
             " AND pg_catalog.sha256(h.grid) IS DISTINCT FROM i.explanation_sha256"
+            " UNION SELECT h.journal_index FROM heat_map h LEFT JOIN inspection i ON i.journal_index = h.journal_index"
+            " WHERE h.journal_index >= %(start)s AND h.journal_index < %(stop)s"
+            " AND (i.journal_index IS NULL OR i.failure_code IS NOT NULL)"
         )
         return {index for (index,) in doubtful}
 
@@ -262,9 +263,9 @@ class _Reader:
 
     def _reviews(self) -> None:
         for index, inspection, known in self._fetch(
-            "SELECT r.journal_index, r.inspection_id, coalesce(j.leaf_hash = r.inspection_leaf"
-            " AND i.journal_index < r.journal_index, false) FROM review r"
-            ' LEFT JOIN inspection i ON i.id = r.inspection_id LEFT JOIN journal j ON j."index" = i.journal_index'
+            "SELECT r.journal_index, r.inspection_id, EXISTS (SELECT FROM inspection i"
+            ' JOIN journal j ON j."index" = i.journal_index WHERE i.id = r.inspection_id'
+            " AND j.leaf_hash = r.inspection_leaf AND i.journal_index < r.journal_index) FROM review r"
             " WHERE r.journal_index >= %(start)s AND r.journal_index < %(stop)s"
         ):
             self.found.references.checked += 1

@@ -9,12 +9,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, Table, func, select, text
+from sqlalchemy import Connection, Engine, Table, Text, cast, func, select, text
 from sqlmodel import SQLModel
 
 from traceai.db import tables
@@ -22,13 +21,14 @@ from traceai.db.connection import translated
 from traceai.errors import BlobMissingError, BlobTamperedError, InputError
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import identify
-from traceai.ledger import canonical
 from traceai.ledger.merkle import Frontier
+from traceai.ledger.projection import readable
 from traceai.ledger.verification import comparison, spans
 from traceai.ledger.verification.datasets import verify_snapshots
 from traceai.ledger.verification.facts import Fact, KnownHead, Outcome, Verified
-from traceai.ledger.verification.server import check_server, look_in_the_catalog_first
+from traceai.ledger.verification.server import check_partitions, check_server, look_in_the_catalog_first
 from traceai.ledger.verification.spans import SPAN, Findings, Span
+from traceai.ledger.verification.workers import Stretch, join, no_stragglers, work
 
 HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 JOURNAL: Table = tables.Journal.__table__  # type: ignore[attr-defined]
@@ -38,7 +38,7 @@ NODE: Table = tables.TreeNode.__table__  # type: ignore[attr-defined]
 WORTH_PROCESSES = 8
 
 Progress = Callable[[int, int], None]
-Stretch = tuple[int, int, tuple[int, ...]]
+Visit = Callable[[Span], None]
 
 
 def verify(
@@ -82,9 +82,13 @@ def verify_within(
     blobs: BlobStore | None = None,
     progress: Progress | None = None,
     known: Sequence[KnownHead] = (),
+    visit: Visit | None = None,
 ) -> Outcome:
-    """`verify` within the transaction of `connection`, which has to be REPEATABLE READ for one consistent view."""
-    return _Verifier(connection, blobs, progress, known, Verified(), workers=1).run()
+    """`verify` within the transaction of `connection`, which has to be REPEATABLE READ for one consistent view.
+
+    visit: shown every span, in order, right after it was verified.
+    """
+    return _Verifier(connection, blobs, progress, known, Verified(), workers=1, visit=visit).run()
 
 
 class _Verifier:
@@ -96,8 +100,10 @@ class _Verifier:
         known: Sequence[KnownHead],
         since: Verified,
         workers: int,
+        visit: Visit | None = None,
     ) -> None:
-        self.connection, self.blobs, self.progress, self.workers = connection, blobs, progress, workers
+        self.connection, self.blobs, self.workers = connection, blobs, workers
+        self.progress, self.visit = progress, visit
         self.driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         self.found = Findings.none()
         self.known = sorted(known, key=lambda head: head.size)
@@ -115,6 +121,8 @@ class _Verifier:
     def run(self) -> Outcome:
         look_in_the_catalog_first(self.driver)
         check_server(self.driver, self.found.rows)
+        if not self.since.size:
+            check_partitions(self.driver, self.found.rows)
         heads = self.connection.execute(select(HEAD).order_by(HEAD.c.id)).mappings().all()
         self.found.tree.checked = 1
         if len(heads) > 1:
@@ -125,14 +133,17 @@ class _Verifier:
         comparison.compare_types(self.driver, self.found.rows)
         for span in self._spans(end):
             self._take(span)
+            if self.visit:
+                self.visit(span)
             if self.progress:
-                self.progress(span.stop, max(end, head["size"] if head else 0))
+                self.progress(span.stop, max(end, (head and head["size"]) or 0))
         self._missing()
         self._tree(head, end)
         self._upper_nodes()
         self._known(end)
         self._strays(end)
         self._counters()
+        self._doubles()
         self._references()
         facts = [*self.found.all(), verify_snapshots(self.connection, self.blobs)]
         if self.known:
@@ -158,13 +169,13 @@ class _Verifier:
         url = self.connection.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         snapshot = self.connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
         with (
-            ProcessPoolExecutor(self.workers, get_context("spawn"), _join, (url, snapshot)) as pool,
-            _no_stragglers(pool),
+            ProcessPoolExecutor(self.workers, get_context("spawn"), join, (url, snapshot)) as pool,
+            no_stragglers(pool),
         ):
             # Never more under way than the processes need: what is done waits here for its turn, and memory stays flat.
             waiting: deque[Future[Span]] = deque()
             for stretch in stretches:
-                waiting.append(pool.submit(_work, stretch))
+                waiting.append(pool.submit(work, stretch))
                 if len(waiting) > 2 * self.workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -215,6 +226,9 @@ class _Verifier:
         tree = self.found.tree
         if head is None:
             tree.fail("table ledger_head: its one row is missing")
+            return
+        if None in (head["size"], head["root"], head["frontier"]):
+            tree.fail("table ledger_head: its row lacks a value")
             return
         if head["size"] > end:
             gone = f"{end}" if head["size"] == end + 1 else f"{end} to {head['size'] - 1}"
@@ -276,19 +290,37 @@ class _Verifier:
         """Rows that point outside the journal."""
         for name in (*(str(table.__tablename__) for table in tables.EVIDENCE), "heat_map"):
             c = SQLModel.metadata.tables[name].c
-            outside = (c.journal_index < 0) | (c.journal_index >= end) | c.journal_index.is_(None)
-            for (index,) in self.connection.execute(select(c.journal_index).where(outside)):
+            fact = self.found.maps if name == "heat_map" else self.found.rows
+            for (index,) in self.connection.execute(
+                select(c.journal_index).where(comparison.outside(c.journal_index, end))
+            ):
                 claim = "no journal index" if index is None else f"journal index {index}, which does not exist"
-                self.found.rows.fail(f"table {name}: a row claims {claim}")
+                fact.fail(f"table {name}: a row claims {claim}")
 
     def _counters(self) -> None:
         station: Table = tables.Station.__table__  # type: ignore[attr-defined]
+        there = set()
         for name, last_seq in self.connection.execute(select(station.c.name, station.c.last_seq)):
+            there.add(name)
             if last_seq != self.numbers.get(name, 0):
                 self.found.sequence.fail(
                     f"station {name}: the counter stands at {last_seq}, its last recorded decision has number "
                     f"{self.numbers.get(name, 0)}"
                 )
+
+        for name in sorted(self.numbers.keys() - there):
+            self.found.sequence.fail(
+                f"station {name}: its row is missing, and {self.numbers[name]} decisions were recorded there"
+            )
+
+    def _doubles(self) -> None:
+        """Identifiers that stand twice: no constraint spans the partitions."""
+        query = text(
+            "SELECT later.id, earlier.journal_index, later.journal_index FROM inspection later JOIN inspection earlier"
+            " ON earlier.id = later.id AND earlier.journal_index < later.journal_index WHERE later.journal_index >= :since"
+        )
+        for reference, first, second in self.connection.execute(query, {"since": self.since.size}):
+            self.found.rows.fail(f"table inspection: journal index {first} and {second} have the same id, {reference}")
 
     def _references(self) -> None:
         """What decisions and approvals name was on record before them."""
@@ -304,10 +336,12 @@ class _Verifier:
             )
         }
         runtimes = {}
-        for digest, environment, index in self.connection.execute(select(r.digest, r.environment, r.journal_index)):
+        for digest, environment, index in self.connection.execute(
+            select(r.digest, cast(r.environment, Text), r.journal_index)
+        ):
             fact.checked += 1
             runtimes[digest] = index
-            if identify(canonical.dumps(environment)) != digest.hex():
+            if identify((environment or "").encode()) != readable(digest):
                 fact.fail(f"journal index {index}: the environment does not have the digest that it is recorded under")
         named = [(index, (name, number, digest)) for (name, number, digest, _), index in self.uses.items()]
         named += [
@@ -316,15 +350,19 @@ class _Verifier:
                 select(e.journal_index, e.model_name, e.model_version, e.model_digest)
             )
         ]
-        for index, (name, number, digest) in sorted(named):
+        for index, (name, number, digest) in sorted(
+            (use for use in named if use[0] is not None), key=lambda use: use[0]
+        ):
             fact.checked += 1
-            if versions.get((name, number, digest), index) >= index:
+            registered = versions.get((name, number, digest))
+            if registered is None or registered >= index:
                 fact.fail(
-                    f"journal index {index}: {name}@{number} with digest {digest.hex()} was not registered before it"
+                    f"journal index {index}: {name}@{number} with digest {readable(digest)} was not registered before it"
                 )
         for (*_, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
-            if environment is not None and runtimes.get(environment, index) >= index:
-                fact.fail(f"journal index {index}: the environment {environment.hex()} was not on record before it")
+            on_record = runtimes.get(environment)
+            if environment is not None and (on_record is None or on_record >= index):
+                fact.fail(f"journal index {index}: the environment {readable(environment)} was not on record before it")
 
     # --- the blob store ---------------------------------------------------------------------------------------------
 
@@ -365,33 +403,3 @@ class _Verifier:
         for row in self.connection.execute(query.order_by(snapshot.c.name, image.c.path)):
             for column in ("sha256", "mask_sha256"):
                 yield f"dataset {row.name}, {row.path}, {column}", getattr(row, column)
-
-
-# --- worker processes ---------------------------------------------------------------------------------------------------
-
-_shared: dict[str, psycopg.Connection[Any]] = {}
-
-
-def _join(url: str, snapshot: str) -> None:
-    """Look at the same moment of the database as the process that asks."""
-    connection = psycopg.connect(url)
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.execute("SET TIME ZONE 'UTC'")
-    connection.commit()
-    connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-    look_in_the_catalog_first(connection)
-    _shared["connection"] = connection
-
-
-def _work(stretch: Stretch) -> Span:
-    return spans.verify_span(_shared["connection"], *stretch)
-
-
-@contextmanager
-def _no_stragglers(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Whoever stops early, for an error or an interrupt, waits for no work that nobody wants."""
-    try:
-        yield
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise

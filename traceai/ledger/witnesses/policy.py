@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 from traceai.errors import NoteError, PolicyError
 from traceai.ledger.note import COSIGNATURE, Note, VerifierKey, split_note
 
+# A note holds no more than 100 signatures, those of the log's keys among them.
+MOST_WITNESSES = 32
 # datetime ends with the year 9999; a time beyond says nothing about when.
 _LATEST = 253402300799
 
@@ -38,6 +40,8 @@ class Policy:
     witnesses: tuple[PolicyWitness, ...]
 
     def __post_init__(self) -> None:
+        if len(self.witnesses) > MOST_WITNESSES:
+            raise PolicyError(f"A policy has at most {MOST_WITNESSES} witnesses and not {len(self.witnesses)}.")
         for witness in self.witnesses:
             if witness.key.type != COSIGNATURE:
                 raise PolicyError(f"The key of the witness {witness.name} is none for cosignatures (type 0x04).")

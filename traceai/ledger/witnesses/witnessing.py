@@ -23,7 +23,14 @@ from sqlmodel import Session
 from traceai.clock import now, uuid7
 from traceai.db import tables
 from traceai.db.connection import translated
-from traceai.errors import InputError, NoteError, PolicyError, UnreachableError, VerificationError
+from traceai.errors import (
+    InputError,
+    NoteError,
+    PolicyError,
+    UnreachableError,
+    VerificationError,
+    WitnessContradictionError,
+)
 from traceai.ledger import log, records
 from traceai.ledger.note import Signature, join_note, parse_signatures, split_note
 from traceai.ledger.posting import Reply, check_url, post
@@ -150,6 +157,20 @@ def record_policy(signer: Signer, policy: Policy, *, actor: str, reason: str) ->
     record = records.validated(records.WitnessPolicy, fields)
     with signer.database.session() as session:
         return log.append(session, [record])[0]
+
+
+def require_vouched(found: Collected | None) -> None:
+    """
+    Raises:
+        WitnessContradictionError: a witness answered that it has seen another history.
+        UnreachableError: fewer cosigned than the policy asks for.
+    """
+    if found is None or (found.fact.witnessed and not found.contradicted):
+        return
+    said = " ".join(f"{one.witness}: {one.said}" for one in found.asked if one.contradicts or not found.contradicted)
+    if found.contradicted:
+        raise WitnessContradictionError(f"A witness says that it has seen another history of this ledger. {said}")
+    raise UnreachableError(f"Fewer witnesses cosigned than the policy asks for. {said}")
 
 
 def collect(signer: Signer, stored: Stored, sizes: CosignedSizes, timeout: float = 10) -> Collected | None:
