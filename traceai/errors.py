@@ -26,6 +26,12 @@ class InputError(TraceaiError):
     code = "bad-input"
 
 
+class UsageError(InputError):
+    """A command line that names no command, or not what the command needs."""
+
+    code = "usage"
+
+
 class NotFoundError(InputError):
     code = "not-found"
 
@@ -176,6 +182,12 @@ class BlobTamperedError(VerificationError):
 
 class PortTakenError(UnavailableError):
     code = "port-taken"
+
+
+class OutputError(UnavailableError):
+    """Standard output is closed, or cannot be written to."""
+
+    code = "output-failed"
 
 
 # --- ledger and decisions --------------------------------------------------------------------------------------------

@@ -89,9 +89,38 @@ def contents(trace: Trace) -> dict[str, int]:
         }
 
 
-@pytest.mark.parametrize("command", [["inspect"], ["nothing"], ["decision", "show"], ["rates", "--no-such-option"]])
-def test_wrong_usage_exits_2(run: Run, command: list[str]) -> None:
-    assert run(*command).code == 2
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect"],
+        ["nothing"],
+        ["decision", "show"],
+        ["rates", "--no-such-option"],
+        ["serve", "--port", "0"],
+        ["serve", "--port", "x"],
+        ["model", "train", "m", "--data", "d", "--max-miss", "7"],
+        ["model", "train", "m", "--data", "d", "--max-miss", "1"],
+        ["model", "train", "m", "--data", "d", "--max-false-alarm", "-1"],
+        ["model", "train", "m", "--data", "d", "--max-false-alarm", "nan"],
+        ["model", "train", "m", "--data", "d", "--seed", "99999999999999999999999"],
+        ["model", "train", "m", "--data", "d", "--steps", "99999999999999999999999"],
+        ["model", "train", "m", "--data", "d", "--seconds", "inf"],
+        ["demo", "--seed", "99999999999999999999999"],
+        ["review", "queue", "--limit", "99999999999999999999999"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_sentence_that_says_where_help_is(run: Run, command: list[str]) -> None:
+    result = run(*command)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("traceai: ")
+    assert result.err.endswith(" --help`. [usage]\n")
+    assert result.err.count("\n") == 1
+
+
+def test_a_command_that_needs_another_shows_which_there_are(run: Run) -> None:
+    result = run("decision")
+    assert result.code == 2
+    assert "explain" in result.err
 
 
 def test_the_database_is_down(run: Run, here: Trace, monkeypatch: pytest.MonkeyPatch) -> None:

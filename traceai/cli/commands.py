@@ -21,6 +21,7 @@ from traceai.cli import (
     serve,
 )
 from traceai.cli.demo import demo
+from traceai.errors import UsageError
 
 app = typer.Typer(
     name="traceai",
@@ -64,3 +65,21 @@ app.add_typer(people.station_app, name="station", help="Places on the line.")
 app.add_typer(people.user_app, name="user", help="Who may use the API.")
 app.add_typer(people.token_app, name="token", help="Secrets, printed once.")
 app.add_typer(database.app, name="db", help="The database behind it.")
+
+
+def run() -> int:
+    """Do what was typed, and return the exit code.
+
+    Raises:
+        UsageError: it is no command of ours. Whatever a command raises comes out as well.
+    """
+    try:
+        return app(prog_name="traceai", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        said = error.format_message()
+        if "\n" in said:  # no mistake but the help of a command that needs another
+            typer.echo(said, err=True)
+            return 2
+        context: typer.Context | None = getattr(error, "ctx", None)
+        command = context.command_path if context else "traceai"
+        raise UsageError(f"{said.rstrip('.')}; see `{command} --help`.") from error

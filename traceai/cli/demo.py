@@ -21,6 +21,7 @@ from traceai.db.tables import ModelVersion
 from traceai.errors import AlreadyExistsError, DatasetError, InputError
 from traceai.inspection.decision import Decision
 from traceai.inspection.history import Filter
+from traceai.ledger.canonical import LARGEST_INTEGER
 from traceai.sdk import Trace
 
 ENGINEER, APPROVER, REVIEWER = "demo engineer", "demo approver (simulated)", "demo reviewer (simulated)"
@@ -36,9 +37,10 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where parts and PDFs go.")] = Path("traceai-demo"),
     steps: Annotated[
-        int, typer.Option(min=1, help="Optimiser steps of the training; fewer are quicker and worse.")
+        int,
+        typer.Option(min=1, max=LARGEST_INTEGER, help="Optimiser steps of the training; fewer are quicker and worse."),
     ] = 1200,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_INTEGER)] = 0,
 ) -> None:
     """Show everything once: import, train, approve, inspect, review, rates, reports, verification."""
     started = time.monotonic()

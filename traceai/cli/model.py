@@ -22,6 +22,7 @@ from traceai.data.snapshot import Snapshot
 from traceai.db.tables import ModelVersion
 from traceai.errors import ModelError
 from traceai.inspection.history import model_events
+from traceai.ledger.canonical import LARGEST_INTEGER
 from traceai.models import registry
 from traceai.sdk import Trace
 
@@ -38,20 +39,34 @@ NO_GOOD_CLASS = (
 )
 
 
+def _share(value: float) -> float:
+    if not 0 <= value < 1:
+        raise typer.BadParameter(f"{value:g} is not a share from 0 to below 1.")
+    return value
+
+
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="What to call the model.")],
     data: Annotated[str, typer.Option(help="The data set to train on; see `traceai data import`.")],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_INTEGER)] = 0,
     steps: Annotated[
-        int, typer.Option(min=1, help="Optimiser steps. The same seed and steps repeat a training.")
+        int,
+        typer.Option(
+            min=1,
+            max=LARGEST_INTEGER,
+            help="Optimiser steps. The same seed and steps repeat a training.",
+        ),
     ] = 1200,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="A time budget instead of --steps; the schedule is fitted to it.")
+        float | None,
+        typer.Option(min=1, max=1e9, help="A time budget instead of --steps; the schedule is fitted to it."),
     ] = None,
-    max_miss: Annotated[float, typer.Option(help="Share of calibration defects that may pass.")] = 0.05,
+    max_miss: Annotated[
+        float, typer.Option(callback=_share, help="Share of calibration defects that may pass.")
+    ] = 0.05,
     max_false_alarm: Annotated[
-        float, typer.Option(help="Share of good calibration parts that may be rejected.")
+        float, typer.Option(callback=_share, help="Share of good calibration parts that may be rejected.")
     ] = 0.05,
     actor: ActorOption = None,
     json: JsonOption = False,

@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def queue(
     station: StationOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, oldest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=history.LARGEST_PAGE, help="How many, oldest first.")] = 20,
     json: JsonOption = False,
 ) -> None:
     """Show the decisions that were drawn for verification and still wait for it."""

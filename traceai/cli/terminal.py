@@ -45,7 +45,12 @@ def actor_or_operator(actor: str | None) -> str:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # JSON has escapes of its own, which are no others'
+        text = json.dumps(value, indent=2, default=_plain)
+    sys.stdout.write(text + "\n")
 
 
 def _plain(value: Any) -> Any:

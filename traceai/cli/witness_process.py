@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from traceai.cli import sentence
+from traceai.cli import sentence, streams
 from traceai.cli.listening import listen
 from traceai.errors import TraceaiError
 from traceai.ledger.witnesses.home import WitnessHome, trusted
@@ -24,13 +24,14 @@ KEEP_ALIVE_SECONDS = 75
 
 def main() -> None:
     """Serve until interrupted; exit 2 with one sentence where that cannot be."""
-    try:
-        serve(_arguments(sys.argv[1:]))
-    except TraceaiError as error:
-        sys.stderr.write(f"traceai: {sentence(error.message)} [{error.code}]\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(0)
+    with streams.guarded():
+        try:
+            serve(_arguments(sys.argv[1:]))
+        except TraceaiError as error:
+            sys.stderr.write(f"traceai: {sentence(error.message)} [{error.code}]\n")
+            sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(0)
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
