@@ -1,9 +1,13 @@
 """`traceai inspect`: files and folders, decided and recorded."""
 
 import os
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +18,7 @@ from traceai.cli.terminal import (
     JsonOption,
     actor_or_operator,
     console,
+    errors,
     opened,
     print_json,
     progress,
@@ -22,7 +27,8 @@ from traceai.cli.terminal import (
 )
 from traceai.errors import InputError
 from traceai.inspection.decision import Decision
-from traceai.inspection.inspector import Item
+from traceai.inspection.inspector import Inspector, Item
+from traceai.sdk import Trace
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 # More lines than this scroll past unread; `traceai decision list` pages through them.
@@ -42,7 +48,7 @@ def inspect(
 ) -> None:
     """Inspect images and record every decision. What cannot be inspected is recorded too, and the rest go on.
 
-    Exit 2 when any image could not be inspected.
+    Exit 2 when any image could not be inspected. Interrupted, it ends with the batch at hand, and shows what was recorded.
     """
     files = collect(paths)
     if serial is not None and len(files) > 1:
@@ -53,17 +59,67 @@ def inspect(
     with opened() as trace:
         inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
         decisions: list[Decision] = []
-        with progress("inspecting", unit="images") as advance:
-            for decision in inspector.inspect_many(items):
-                decisions.append(decision)
-                advance(len(decisions), len(items))
-        if json:
-            print_json([as_json(decision) for decision in decisions])
-        else:
-            print_decisions(decisions)
-        sign_off(trace)
+        try:
+            try:
+                _inspect(inspector, items, decisions)
+            finally:
+                _tell(trace, decisions, json)
+        except BaseException:
+            # Whatever ended it: who inspects the rest has to know where it begins, or parts are recorded twice.
+            done, rest = len(decisions), files[len(decisions) :]
+            errors.print(
+                f"{done} of {len(items)} recorded" + (f"; the next is {rest[0]}." if rest else "."), soft_wrap=True
+            )
+            raise
     if any(decision.failure is not None for decision in decisions):
         raise typer.Exit(2)
+
+
+def _inspect(inspector: Inspector, items: Sequence[Item], decisions: list[Decision]) -> None:
+    """Inspect `items`, and append every decision to `decisions` once it is recorded.
+
+    Raises:
+        KeyboardInterrupt: interrupted, after the batch at hand was recorded; or at once when interrupted again.
+    """
+    with interruptible() as interrupted, progress("inspecting", unit="images") as advance:
+        for decision in inspector.inspect_many(takewhile(lambda _: not interrupted.is_set(), items)):
+            decisions.append(decision)
+            advance(len(decisions), len(items))
+        if interrupted.is_set() and len(decisions) < len(items):
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[Event]:
+    """Within the block the first interrupt (Ctrl-C, SIGTERM) sets the flag that is yielded; the next one interrupts."""
+    asked = Event()
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
+def _tell(trace: Trace, decisions: list[Decision], json: bool) -> None:
+    """Sign what was recorded, then show it: the signature depends on no terminal."""
+    try:
+        if decisions:
+            sign_off(trace)
+    finally:
+        if json:
+            print_json([as_json(decision) for decision in decisions])
+        elif decisions:
+            print_decisions(decisions)
 
 
 def collect(paths: list[Path]) -> list[Path]:
