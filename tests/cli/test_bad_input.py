@@ -117,6 +117,18 @@ def test_wrong_usage_is_one_sentence_that_says_where_help_is(run: Run, command: 
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["verify", "nofile.json"], "nofile.json cannot be read"),
+        (["decision", "list", "--model", "tiles@x"], "tiles@x names no version"),
+        (["model", "approve", "tiles@1", "--reason", "mine", "--as", "erin"], "erin made tiles@1"),
+    ],
+)
+def test_names_are_quoted_as_they_are(run: Run, here: Trace, tiny: str, command: list[str], said: str) -> None:
+    assert run(*command).err.startswith(f"traceai: {said}")
+
+
 def test_a_command_that_needs_another_shows_which_there_are(run: Run) -> None:
     result = run("decision")
     assert result.code == 2

@@ -42,6 +42,5 @@ def _run() -> int:
 
 
 def sentence(text: str) -> str:
-    """`text` with a capital letter in front and a full stop behind."""
-    text = text[:1].upper() + text[1:]
+    """`text` with a full stop behind. Its first word may be a name, and names are quoted as they are."""
     return text if text.endswith((".", "!", "?")) else text + "."
