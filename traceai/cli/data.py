@@ -74,7 +74,17 @@ def show(
     if json:
         print_json([row.model_dump() for row in rows])
         return
-    shown = table("name", "digest", ">images", ">train", ">val", ">test", "imported (UTC)", "by")
+    shown = table(
+        "name",
+        "digest",
+        ">images",
+        ">train",
+        ">val",
+        ">test",
+        "imported (UTC)",
+        "by",
+        spare=("by", "test", "val", "train", "imported (UTC)"),
+    )
     for row in rows:
         splits = (str(sum(row.counts[split].values())) for split in ("train", "val", "test"))
         shown.add_row(row.name, row.digest.hex()[:16], str(row.images), *splits, moment(row.occurred_at), row.made_by)

@@ -52,8 +52,9 @@ def list_decisions(
         print_json({"items": [_summary(row) for row, _ in found], "next": page.next})
         return
     shown = table(
-        ">index", "id", "when (UTC)", "station", "serial", "lot", "model", "verdict", ">score", "evidence for"
-    )
+        ">index", "id", "when (UTC)", "station", "serial", "lot", "model", "verdict", ">score", "evidence for",
+        spare=("evidence for", "model", "station", "score", "lot", "when (UTC)", "serial"),
+    )  # fmt: skip
     for row in page.rows:
         shown.add_row(
             str(row.journal_index),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.rule import Rule
 from rich.text import Text
 
 from traceai.cli import rates as rates_cli
@@ -283,7 +284,8 @@ def _telling(decisions: Sequence[Decision], held_out: Sequence[SnapshotItem]) ->
 @contextmanager
 def _chapter(number: int, title: str) -> Iterator[None]:
     console.print()
-    console.rule(Text(f"{number}. {title}", style="bold"), align="left", characters="-")
+    heading = Rule(Text(f"{number}. {title}", style="bold"), align="left", characters="-")
+    console.print(heading, width=min(console.width, 80))
     began = time.monotonic()
     yield
     console.print(f"({_duration(time.monotonic() - began)})", style="dim")

@@ -72,7 +72,7 @@ def verify(
 
 
 def print_outcome(outcome: Outcome) -> None:
-    shown = table("", "fact", "what was found")
+    shown = table("", "fact", "~what was found")
     styles = {True: "blue", False: "bold red", None: "yellow"}
     for fact in outcome.facts:
         shown.add_row(Text(offline.MARKS[fact.holds], style=styles[fact.holds]), fact.name, Text(fact.sentence))

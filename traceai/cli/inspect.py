@@ -179,7 +179,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
 
 def print_decisions(decisions: list[Decision]) -> None:
     failed = [decision for decision in decisions if decision.failure is not None]
-    shown = table(">index", "id", "verdict", ">score", "evidence for", "image")
+    shown = table(">index", "id", "verdict", ">score", "evidence for", "image", spare=("evidence for", "score", "id"))
     for decision in decisions[:SHOWN]:
         shown.add_row(
             str(decision.receipt.index),

@@ -178,7 +178,7 @@ def _print_status(facts: dict[str, Any]) -> None:
 
 def print_outcome(outcome: Outcome) -> None:
     """One line a fact, then every finding with its place."""
-    shown = table("", "fact", ">checked", "meaning")
+    shown = table("", "fact", ">checked", "~meaning")
     for fact in outcome.facts:
         mark = Text("holds", style="blue") if fact.checked else Text("none", style="dim")
         mark = mark if fact.holds else Text("FAILS", style="bold red")

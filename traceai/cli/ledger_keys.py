@@ -61,7 +61,7 @@ def show(json: JsonOption = False) -> None:
     if json:
         print_json(keys)
         return
-    shown = table("", "private key", "public key")
+    shown = table("", "private key", "public key", spare=("private key",))
     for row in keys:
         shown.add_row(
             "signs today" if row["current"] else "signed before", "here" if row["here"] else "not here", str(row["key"])

@@ -164,7 +164,10 @@ def list_versions(
             ]
         )
         return
-    shown = table("version", "state", "digest", "classes", ">AUROC", "data", "made by", "when (UTC)")
+    shown = table(
+        "version", "state", "digest", ">classes", ">AUROC", "data", "made by", "when (UTC)",
+        spare=("classes", "made by", "when (UTC)", "data", "digest", "AUROC"),
+    )  # fmt: skip
     for row, state in zip(rows, states, strict=True):
         shown.add_row(
             f"{row.name}@{row.version}",

@@ -71,7 +71,7 @@ def print_report(report: RatesReport) -> None:
         counts.add_row("failed", str(report.failed), "", "", "")
     console.print(counts)
     console.print()
-    shown = table("rate", "meaning", "estimate")
+    shown = table("rate", "~meaning", "~estimate", spare=("meaning",))
     for name, (label, meaning) in NAMES.items():
         value: Proportion = getattr(report.rates, name)
         shown.add_row(

@@ -47,7 +47,9 @@ def queue(
             ]
         )
         return
-    shown = table(">index", "id", "when (UTC)", "station", "serial", "lot")
+    shown = table(
+        ">index", "id", "when (UTC)", "station", "serial", "lot", spare=("lot", "station", "when (UTC)", "serial")
+    )
     for row in rows:
         shown.add_row(
             str(row.journal_index), str(row.id), moment(row.occurred_at), row.station, row.serial or "", row.lot or ""

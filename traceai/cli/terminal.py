@@ -2,25 +2,24 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
+from traceai.cli.screen import Listing, Screen, fact_lines
 from traceai.errors import InputError
 
 if TYPE_CHECKING:
     from traceai.sdk import Trace
 
 # No markup: a serial number may hold any bracket, and nothing recorded may style or break what a terminal shows.
-console = Console(highlight=False, markup=False)
-errors = Console(stderr=True, highlight=False, markup=False)
+console = Screen(highlight=False, markup=False)
+errors = Screen(stderr=True, highlight=False, markup=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ActorOption = Annotated[str | None, typer.Option("--as", help="Who does this. Default: your system user name.")]
@@ -61,31 +60,21 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    made = Table(
-        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim"
-    )
-    for column in columns:
-        # A leading ">" sets a column of numbers flush right.
-        made.add_column(
-            column.lstrip(">"),
-            justify="right" if column.startswith(">") else "left",
-            overflow="fold",
-            no_wrap=column == "id",  # an id that is folded cannot be copied
-        )
-    return made
+def table(*columns: str, title: str | None = None, spare: Collection[str] = ()) -> Listing:
+    """A `Listing`; add rows, then print it."""
+    return Listing(columns, title, spare)
 
 
 def print_facts(facts: Mapping[str, Any], title: str | None = None) -> None:
     """Label and value, one a line. Values are data, never markup."""
-    made = Table(
-        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False
-    )
-    made.add_column(style="dim")
-    made.add_column(overflow="fold")
-    for label, value in facts.items():
-        made.add_row(label, value if isinstance(value, Text) else Text("-" if value is None else str(value)))
-    console.print(made)
+    if title is not None:
+        console.print(Text(title, style="bold"))
+    shown = {
+        label: value if isinstance(value, Text) else Text("-" if value is None else str(value))
+        for label, value in facts.items()
+    }
+    for line in fact_lines(console, shown):
+        console.print(line, soft_wrap=True)
 
 
 def verdict_text(verdict: str | None) -> Text:

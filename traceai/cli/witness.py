@@ -116,7 +116,7 @@ def _shown(home: "WitnessHome", key: str, kept: list["Misbehaviour"], settled: l
 
 def _print_witness(home: "WitnessHome", key: str, kept: list["Misbehaviour"], settled: list[bool]) -> None:
     console.print(f"key  {key}", soft_wrap=True)
-    shown = table("log", ">entries", "root", "cosigned (UTC)")
+    shown = table("log", ">entries", "root", "cosigned (UTC)", spare=("cosigned (UTC)",))
     for stored in home.store.latest_of_each():
         shown.add_row(stored.origin, str(stored.size), stored.root.hex(), moment(stored.accepted_at))
     console.print(shown)
@@ -186,7 +186,7 @@ def policy(
         )
     else:
         print_facts({"origin": recorded.origin, "witnessed by": f"{recorded.threshold} of {len(recorded.witnesses)}"})
-        shown = table("witness", "key", "asked at")
+        shown = table("witness", "key", "asked at", spare=("witness",))
         for one in recorded.witnesses:
             shown.add_row(one.name, str(one.key), one.url)
         console.print(shown)
@@ -295,7 +295,7 @@ def timestamp(
     elif not rows:
         console.print("No checkpoint was stamped yet; name an authority with --tsa.")
     else:
-        shown = table("", ">entries", "existed at (UTC)", "authority", "")
+        shown = table("", ">entries", "existed at (UTC)", "authority", "~", spare=("authority",))
         for row in rows:
             mark = Text("holds", style="blue") if row["holds"] else Text("FAILS", style="bold red")
             shown.add_row(mark, str(row["size"]), moment(row["at"]) if row["at"] else "-", row["tsa"], row["said"])
