@@ -18,6 +18,7 @@ from traceai.errors import (
     ImageFormatError,
     ImageTooLargeError,
     ImageTruncatedError,
+    InputError,
     SchemaError,
     TraceaiError,
 )
@@ -57,8 +58,8 @@ def answers(*kinds: Kind, body: bool = False) -> Responses:
 
 
 def guarded(*kinds: Kind, body: bool = False) -> Responses:
-    """Likewise, for a route that asks for a token and for a permission."""
-    return answers(AuthenticationError, ForbiddenError, *kinds, *DATABASE, body=body)
+    """Likewise, for a route that asks for a token and for a permission, and refuses a parameter that it does not have."""
+    return answers(AuthenticationError, ForbiddenError, InputError, *kinds, *DATABASE, body=body)
 
 
 def describe(app: FastAPI) -> None:

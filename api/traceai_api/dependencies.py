@@ -1,9 +1,12 @@
 """What every route is given: a session that commits before the response, and somebody who may ask."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Literal
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlmodel import Session
 
@@ -11,7 +14,7 @@ from traceai import access
 from traceai.access import GRANTS, Permission, Principal
 from traceai.clock import now, uuid7
 from traceai.db.tables import AccessLog
-from traceai.errors import AuthenticationError
+from traceai.errors import AuthenticationError, InputError
 from traceai.sdk import Trace
 
 bearer = HTTPBearer(auto_error=False, description="`traceai token create --user NAME` prints a token once.")
@@ -42,7 +45,10 @@ def _who(session: Session, credentials: HTTPAuthorizationCredentials | None) -> 
 
 
 def allowed(permission: Permission) -> Callable[..., Principal]:
-    """A dependency that lets in whoever may `permission`, and writes down that they asked, in either case."""
+    """A dependency that lets in whoever may `permission`, and writes down that they asked, in either case.
+
+    Whoever is let in is told of a parameter that the route does not have.
+    """
 
     def check(
         request: Request,
@@ -68,6 +74,42 @@ def allowed(permission: Permission) -> Callable[..., Principal]:
         if not isinstance(asking, Principal):
             raise asking
         asking.require(permission)
+        given = [name for name, _ in request.query_params.multi_items()]
+        _require_known("parameter", given, _declared(_dependant(request), "query"))
         return asking
 
     return check
+
+
+async def whole_form(request: Request) -> None:
+    """A dependency that takes every field of a form or refuses it: nothing that was sent is left out in silence.
+
+    Raises:
+        InputError: a field that the route does not have, that came twice, or that is empty.
+    """
+    fields = (await request.form()).multi_items()  # read before, and kept by the request
+    _require_known("field", [name for name, _ in fields], _declared(_dependant(request), "body"))
+    for name, value in fields:
+        if value == "":
+            raise InputError(f"The field `{name}` is empty; leave it out where there is nothing to say.")
+
+
+def _dependant(request: Request) -> Dependant:
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)  # noqa: S101  # no other route has dependencies
+    return route.dependant
+
+
+def _declared(dependant: Dependant, place: Literal["query", "body"]) -> list[str]:
+    """The names that a route and all that it depends on read there."""
+    names = [field.alias for field in (dependant.query_params if place == "query" else dependant.body_params)]
+    return names + [name for part in dependant.dependencies for name in _declared(part, place)]
+
+
+def _require_known(what: str, given: Iterable[str], known: list[str]) -> None:
+    for name, count in Counter(given).items():
+        if name not in known:
+            takes = f"takes {', '.join(sorted(known))}" if known else "takes none"
+            raise InputError(f"There is no {what} {name!r:.80} here; this call {takes}.")
+        if count > 1:
+            raise InputError(f"The {what} `{name}` is given {count} times; give it once.")

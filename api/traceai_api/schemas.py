@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from traceai.clock import parse_timestamp
 from traceai.db import tables
@@ -98,6 +98,8 @@ class ReviewOut(BaseModel):
 
 
 class ReviewIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     truth: Literal["good", "defective"]
     defect_type: str | None = None
     note: str = Field(default="", max_length=2000)

@@ -92,6 +92,17 @@ def test_roles_do_what_the_table_grants_and_nothing_else(
         assert response.json()["code"] == "forbidden"
 
 
+def test_no_route_ignores_a_parameter(trace: Trace, client: Client) -> None:
+    roles = {("POST", "/v1/inspections"): Role.STATION, ("GET", "/v1/reviews/queue"): Role.REVIEWER}
+    roles[("POST", "/v1/inspections/x/reviews")] = Role.REVIEWER
+    by_role = {role: client(role) for role in (Role.STATION, Role.REVIEWER, Role.AUDITOR)}
+    for method, path in calls(trace):
+        asking = by_role[roles.get((method, path), Role.AUDITOR)]
+        response = asking.request(method, path, params={"nonsense": "1"})
+        assert (method, path, response.status_code) == (method, path, 400)
+        assert "'nonsense'" in response.json()["detail"]
+
+
 def test_a_reviewer_sees_pictures_and_nothing_that_the_model_said() -> None:
     assert GRANTS[Role.REVIEWER] == {Permission.REVIEW, Permission.READ_IMAGES}
 

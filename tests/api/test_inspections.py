@@ -62,6 +62,8 @@ def test_filters(client: Client, recorded: list[Decision], parameters: dict, cou
         ({"version": 0}, "version"),
         ({"version": 2**40}, "version"),
         ({"serial": "nul\x00"}, "NUL"),
+        ({"from": "2030-01-01T00:00:00Z"}, "lot, model, product, serial, since, station, until"),
+        ({"lot": ["L7", "L8"]}, "2 times"),
     ],
 )
 def test_a_bad_query_is_a_problem_document(client: Client, parameters: dict, word: str) -> None:
@@ -135,7 +137,7 @@ def test_a_lost_image_is_told_and_not_replaced(trace: Trace, client: Client, rec
     assert (response.status_code, response.json()["code"]) == (404, "blob-missing")
 
 
-def post(client: TestClient, path: Path, **fields: str) -> Response:
+def post(client: TestClient, path: Path, **fields: str | list[str]) -> Response:
     data = {"model": "tiles", "station": "press-4", **fields}
     return client.post("/v1/inspections", data=data, files={"image": (path.name, path.read_bytes())})
 
@@ -190,6 +192,10 @@ def test_an_upload_beyond_the_limit_is_refused_recorded_and_not_kept(
         ({"model": "nul\x00"}, 400, "bad-input"),
         ({"station": "nul\x00"}, 400, "bad-input"),
         ({"trigger": "-1"}, 400, "bad-input"),
+        ({"serail": "SN-1"}, 400, "bad-input"),
+        ({"serial": ["SN-1", "SN-2"]}, 400, "bad-input"),
+        ({"serial": ""}, 400, "bad-input"),
+        ({"trigger": ""}, 400, "bad-input"),
     ],
 )
 def test_a_posted_image_with_wrong_words_records_nothing(
@@ -221,7 +227,14 @@ def test_a_review_is_appended_in_the_reviewers_name(client: Client, recorded: li
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"truth": "fine"}, {"truth": "good", "defect_type": "dent"}, {"truth": "defective", "defect_type": "x" * 201}],
+    [
+        {},
+        {"truth": "good", "source": "simulated"},
+        {"truth": "defective", "type": "dent"},
+        {"truth": "fine"},
+        {"truth": "good", "defect_type": "dent"},
+        {"truth": "defective", "defect_type": "x" * 201},
+    ],
 )
 def test_a_review_that_makes_no_sense_is_refused(client: Client, recorded: list[Decision], body: dict) -> None:
     response = client("reviewer").post(f"/v1/inspections/{recorded[0].id}/reviews", json=body)

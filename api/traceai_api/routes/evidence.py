@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from traceai.access import Permission, Principal
 from traceai.db.tables import AccessLog, Inspection
-from traceai.errors import InputError, RecordError
+from traceai.errors import RecordError
 from traceai.inspection import history
 from traceai.ledger.records import Part
 from traceai.review import rates as review_rates
@@ -99,7 +99,7 @@ class AccessPage(BaseModel):
     "/rates",
     tags=["rates"],
     summary="False-positive and false-negative rates with intervals",
-    responses=guarded(InputError, RecordError),
+    responses=guarded(RecordError),
 )
 def rates(
     _: Annotated[Principal, Depends(allowed(Permission.READ_RATES))],
@@ -115,7 +115,7 @@ def rates(
     "/reviews/queue",
     tags=["reviews"],
     summary="Decisions drawn for verification that still wait for it",
-    responses=guarded(InputError),
+    responses=guarded(),
 )
 def queue(
     _: Annotated[Principal, Depends(allowed(Permission.REVIEW))],
@@ -126,7 +126,7 @@ def queue(
     return [Waiting.of(row) for row in verdicts.queue(session, station=station, limit=limit)]
 
 
-@router.get("/access-log", tags=["access"], summary="Who asked for what, newest first", responses=guarded(InputError))
+@router.get("/access-log", tags=["access"], summary="Who asked for what, newest first", responses=guarded())
 def access_log(
     _: Annotated[Principal, Depends(allowed(Permission.READ_ACCESS_LOG))],
     session: SessionDep,

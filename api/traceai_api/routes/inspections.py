@@ -42,7 +42,7 @@ from traceai.ledger.evidence.file import MEDIA_TYPE
 from traceai.review import verdicts
 from traceai.sdk import Trace
 from traceai_api.answers import IMAGES, Responses, guarded
-from traceai_api.dependencies import SessionDep, TraceDep, allowed
+from traceai_api.dependencies import SessionDep, TraceDep, allowed, whole_form
 from traceai_api.schemas import InspectionDetail, InspectionOut, InspectionPage, ReviewIn, ReviewOut
 
 router = APIRouter(prefix="/inspections", tags=["inspections"])
@@ -83,7 +83,7 @@ def wanted(  # one parameter a filter, as the query string has them
 FilterDep = Annotated[Filter, Depends(wanted)]
 
 
-@router.get("", summary="Search decisions, newest first", responses=guarded(InputError, RecordError))
+@router.get("", summary="Search decisions, newest first", responses=guarded(RecordError))
 def search(
     _: Reader,
     session: SessionDep,
@@ -102,12 +102,13 @@ def search(
     status_code=201,
     summary="Inspect one image and record the decision",
     responses=guarded(
-        InputError, ModelError, ModelNotFoundError, StationNotFoundError, BlobMissingError, ModelStateError, ConflictError,
+        ModelError, ModelNotFoundError, StationNotFoundError, BlobMissingError, ModelStateError, ConflictError,
         *IMAGES, ModelTamperedError, BlobTamperedError, RecordError, UnavailableError, body=True,
     ),
 )  # fmt: skip
 def inspect(
     principal: Annotated[Principal, Depends(allowed(Permission.INSPECT))],
+    _: Annotated[None, Depends(whole_form)],
     trace: TraceDep,
     image: Annotated[UploadFile, File(description="the camera image, as the camera wrote it")],
     model: Annotated[str, Form(description="NAME, for its active version, or NAME@VERSION")],
@@ -136,7 +137,7 @@ def inspect(
 @router.get(
     "/{reference}",
     summary="One decision and what it stands on",
-    responses=guarded(InputError, DecisionNotFoundError, RecordError),
+    responses=guarded(DecisionNotFoundError, RecordError),
 )
 def detail(_: Reader, session: SessionDep, reference: str) -> InspectionDetail:
     row = history.find(session, reference)
@@ -147,7 +148,7 @@ def detail(_: Reader, session: SessionDep, reference: str) -> InspectionDetail:
     "/{reference}/image",
     summary="The image, byte for byte as it arrived",
     response_class=Response,
-    responses=guarded(InputError, DecisionNotFoundError, BlobMissingError, BlobTamperedError, UnavailableError),
+    responses=guarded(DecisionNotFoundError, BlobMissingError, BlobTamperedError, UnavailableError),
 )
 def image(
     _: Annotated[Principal, Depends(allowed(Permission.READ_IMAGES))],
@@ -175,7 +176,7 @@ def image(
     response_class=Response,
     responses=PNG
     | guarded(
-        InputError, DecisionNotFoundError, BlobMissingError, ConflictError, *IMAGES, BlobTamperedError, RecordError,
+        DecisionNotFoundError, BlobMissingError, ConflictError, *IMAGES, BlobTamperedError, RecordError,
         VerificationError, UnavailableError,
     ),
 )  # fmt: skip
@@ -191,7 +192,7 @@ def explanation(_: Reader, session: SessionDep, trace: TraceDep, reference: str)
     response_class=Response,
     responses=EVIDENCE
     | guarded(
-        InputError, DecisionNotFoundError, ConflictError, RecordError, LedgerGapError, EvidenceError, LedgerRolledBackError,
+        DecisionNotFoundError, ConflictError, RecordError, LedgerGapError, EvidenceError, LedgerRolledBackError,
         LedgerForkedError, NoteError, PolicyError, LedgerForeignError, KeyFileError, CheckpointStoreError,
         CheckpointConflictError,
     ),
@@ -206,7 +207,7 @@ def evidence_file(_: Reader, trace: TraceDep, reference: str) -> Response:
 @router.get(
     "/{reference}/reviews",
     summary="What people found this part to be, oldest first",
-    responses=guarded(InputError, DecisionNotFoundError, RecordError),
+    responses=guarded(DecisionNotFoundError, RecordError),
 )
 def reviews(_: Reader, session: SessionDep, reference: str) -> list[ReviewOut]:
     return [ReviewOut.of(r) for r in history.dossier(session, history.find(session, reference)).reviews]
@@ -216,7 +217,7 @@ def reviews(_: Reader, session: SessionDep, reference: str) -> list[ReviewOut]:
     "/{reference}/reviews",
     status_code=201,
     summary="Add what you found this part to be",
-    responses=guarded(InputError, DecisionNotFoundError, ConflictError, RecordError, body=True),
+    responses=guarded(DecisionNotFoundError, ConflictError, RecordError, body=True),
 )
 def review(
     principal: Annotated[Principal, Depends(allowed(Permission.REVIEW))],

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from traceai.access import Permission, Principal
-from traceai.errors import InputError, ModelNotFoundError
+from traceai.errors import ModelNotFoundError
 from traceai.inspection.history import model_events
 from traceai.models import registry
 from traceai_api.answers import guarded
@@ -27,7 +27,7 @@ def versions(_: Reader, session: SessionDep) -> list[ModelVersionOut]:
 @router.get(
     "/{name}/versions/{version}",
     summary="One version, its digest, lineage and life",
-    responses=guarded(InputError, ModelNotFoundError),
+    responses=guarded(ModelNotFoundError),
 )
 def version(_: Reader, session: SessionDep, name: str, version: int) -> ModelVersionOut:
     row = registry.find(session, f"{name}@{version}")
