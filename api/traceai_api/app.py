@@ -30,6 +30,7 @@ def create_app(trace: Trace, *, minimum_index: int = 0) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        redirect_slashes=False,  # a redirect would repeat whatever the Host header says
     )
     app.state.trace = trace
     app.state.minimum_index = minimum_index

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents, with the library's stable `code`."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -55,9 +56,16 @@ def status_of(kind: type[TraceaiError]) -> HTTPStatus:
     return next((status for family, status in STATUS if issubclass(kind, family)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def problem(status: HTTPStatus, code: str, detail: str, inspection_id: str | None = None) -> JSONResponse:
+def problem(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    inspection_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     body = Problem(title=status.phrase, status=status.value, code=code, detail=detail, inspection_id=inspection_id)
-    headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else None
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": "Bearer"}
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, media_type="application/problem+json")
 
 
@@ -71,7 +79,8 @@ def install(app: FastAPI) -> None:
     def _malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
-        return problem(HTTPStatus.BAD_REQUEST, InputError.code, f"{where or 'The request'}: {first['msg']}.")
+        what = first["msg"].removeprefix("Value error, ")
+        return problem(HTTPStatus.BAD_REQUEST, InputError.code, f"{where or 'The request'}: {what}.")
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> JSONResponse:
@@ -79,7 +88,7 @@ def install(app: FastAPI) -> None:
         # The framework's own, for a form that it cannot take apart: malformed like any other request.
         malformed = status is HTTPStatus.BAD_REQUEST
         code = InputError.code if malformed else status.phrase.lower().replace(" ", "-")
-        return problem(status, code, f"{error.detail.removesuffix('.')}.")
+        return problem(status, code, f"{error.detail.removesuffix('.')}.", headers=error.headers)
 
     @app.exception_handler(Exception)
     def _unexpected(_: Request, error: Exception) -> JSONResponse:

@@ -7,10 +7,11 @@ from http import HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from traceai import access
-from traceai.errors import ImageTooLargeError, TraceaiError
+from traceai.errors import AuthenticationError, ImageTooLargeError, TraceaiError
 from traceai.images.containers import DEFAULT_LIMITS
 from traceai.sdk import Trace
 from traceai_api.problems import problem, status_of
@@ -23,39 +24,54 @@ REFUSALS: dict[HTTPStatus, str] = {UNMEASURED: "length-required", TOO_LARGE: Ima
 
 
 class GuardBodies:
-    """ASGI middleware for requests that bring a body."""
+    """ASGI middleware for requests that bring a body. A stranger's goes on without it, to be logged and told 401."""
 
     def __init__(self, app: ASGIApp, trace: Trace) -> None:
         self.app, self.trace = app, trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in {"POST", "PUT", "PATCH"}:
-            headers = Headers(scope=scope)
-            length = headers.get("content-length", "")
-            if not length.isdigit():
-                refusal = problem(UNMEASURED, REFUSALS[UNMEASURED], "Say how long the body is: send Content-Length.")
-            elif int(length) > DEFAULT_LIMITS.max_bytes + SLACK:
-                refusal = problem(
-                    TOO_LARGE,
-                    REFUSALS[TOO_LARGE],
-                    f"The body has {length} bytes and at most {DEFAULT_LIMITS.max_bytes} are accepted; send a smaller image.",
-                )
-            else:
-                error = await run_in_threadpool(self._stranger, headers.get("authorization", ""))
-                # Small bodies go on, so that the access log hears of whoever sends them.
-                if error is None or int(length) <= SLACK:
-                    await self.app(scope, receive, send)
-                    return
-                refusal = problem(status_of(type(error)), error.code, error.message)
-            await refusal(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH"}:
+            await self.app(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        try:
+            known = await run_in_threadpool(self._knows, headers.get("authorization", ""))
+        except TraceaiError as error:
+            await problem(status_of(type(error)), error.code, error.message)(scope, receive, send)
+            return
+        if not known:
+            await self.app(_bodiless(scope), _nothing, send)
+        elif refusal := _refusal(headers.get("content-length", "")):
+            await refusal(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
-    def _stranger(self, authorization: str) -> TraceaiError | None:
+    def _knows(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")
         try:
             with self.trace.database.session() as session:
                 access.authenticate(session, token if scheme.lower() == "bearer" else None)
-        except TraceaiError as error:
-            return error
-        return None
+        except AuthenticationError:
+            return False
+        return True
+
+
+def _refusal(length: str) -> Response | None:
+    if not length.isdigit():
+        return problem(UNMEASURED, REFUSALS[UNMEASURED], "Say how long the body is: send Content-Length.")
+    if int(length) > DEFAULT_LIMITS.max_bytes + SLACK:
+        return problem(
+            TOO_LARGE,
+            REFUSALS[TOO_LARGE],
+            f"The body has {length} bytes and at most {DEFAULT_LIMITS.max_bytes} are accepted; send a smaller image.",
+        )
+    return None
+
+
+def _bodiless(scope: Scope) -> Scope:
+    about_it = {b"content-type", b"content-length", b"transfer-encoding"}
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in about_it]}
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}

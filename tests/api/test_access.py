@@ -118,10 +118,34 @@ def test_a_body_of_a_stranger_or_beyond_the_limit_is_not_read(client: Client) ->
         raise AssertionError("the body was read")
         yield b""
 
-    for role, length, status in (("", 10**6, 401), ("station", 10**9, 413)):
+    for role, length, status in (("", 10, 401), ("", 10**6, 401), ("", 10**9, 401), ("station", 10**9, 413)):
         response = client(role).post("/v1/inspections", content=body(), headers={"Content-Length": str(length)})
         assert response.status_code == status
+    assert client("").post("/v1/inspections", content=iter([b"x"])).status_code == 401
     assert client("station").post("/v1/inspections", content=iter([b"x"])).status_code == 411
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/v1/inspections", "multipart/form-data; boundary=x"), ("/v1/inspections/0/reviews", "application/json")],
+)
+def test_what_a_stranger_sends_is_not_taken_apart(client: Client, path: str, content_type: str) -> None:
+    response = client("").post(path, content=b"{", headers={"Content-Type": content_type})
+    assert (response.status_code, response.json()["code"]) == (401, "not-authenticated")
+    found = client("auditor").get("/v1/access-log").json()["items"][1]
+    assert (found["user_name"], found["method"], found["target"]) == ("-", "POST", path)
+
+
+def test_a_method_that_a_route_does_not_have_is_told_which_it_has(client: Client) -> None:
+    response = client("auditor").delete("/v1/rates")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET")
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_nobody_is_redirected(client: Client) -> None:
+    response = client("").get("/v1/inspections/", headers={"Host": "elsewhere.example"}, follow_redirects=False)
+    assert response.status_code in {401, 404}
+    assert "location" not in response.headers
 
 
 def test_an_auditor_changes_nothing_and_an_admin_reads_no_evidence() -> None:

@@ -1,9 +1,11 @@
 """Decisions: make one, search them, look at one."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from pydantic import BeforeValidator
 
 from traceai.access import Permission, Principal
 from traceai.db.tables import Inspection, Journal
@@ -51,15 +53,19 @@ Reader = Annotated[Principal, Depends(allowed(Permission.READ_DECISIONS))]
 PNG: Responses = {200: {"content": {"image/png": {}}, "description": "The picture."}}
 EVIDENCE: Responses = {200: {"content": {MEDIA_TYPE: {}}, "description": "An evidence file, `traceai-evidence/1`."}}
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
-def period(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
+
+def rfc3339(text: object) -> object:
     """Raises:
-    InputError: a time without a zone, which would mean something else in every plant.
+    ValueError: no time of RFC 3339, section 5.6; one without a zone would mean something else in every plant.
     """
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.tzinfo is None:
-            raise InputError(f"`{name}` has no time zone; write it as 2026-01-31T06:00:00Z.")
-    return since, until
+    if isinstance(text, str) and not _RFC_3339.fullmatch(text):
+        raise ValueError("no time with a time zone; write it as 2026-01-31T06:00:00Z, and a `+` as %2B")
+    return text
+
+
+Moment = Annotated[datetime, BeforeValidator(rfc3339)]
 
 
 def wanted(  # one parameter a filter, as the query string has them
@@ -70,10 +76,9 @@ def wanted(  # one parameter a filter, as the query string has them
     model: Annotated[str | None, Query(description="model name")] = None,
     version: Annotated[int | None, Query(ge=1, lt=2**31, description="model version")] = None,
     verdict: Literal["pass", "reject", "undecided", "failed"] | None = None,
-    since: Annotated[datetime | None, Query(description="first moment, RFC 3339 with zone")] = None,
-    until: Annotated[datetime | None, Query(description="first moment that no longer counts")] = None,
+    since: Annotated[Moment | None, Query(description="first moment, RFC 3339 with zone")] = None,
+    until: Annotated[Moment | None, Query(description="first moment that no longer counts, likewise")] = None,
 ) -> Filter:
-    since, until = period(since, until)
     texts = (serial, lot, product, station, model)
     if any(text is not None and "\x00" in text for text in texts):
         raise InputError("A filter holds a NUL character, which no recorded text has; leave it out.")
