@@ -77,6 +77,23 @@ def test_what_is_not_there_cannot_be_proved(run: Run, inspected: list[dict], tmp
     assert run("ledger", "prove", inspected[0]["id"], "-o", tmp_path / "no" / "it").code == 2
 
 
+@pytest.mark.parametrize(
+    ("out", "image", "heat_map"),
+    [("no/x", "p", "g"), ("x", "no/p", "g"), ("x", "p", "no/g"), (".", "p", "g"), ("x", "p", "."), ("x", "x", "g")],
+)
+def test_all_files_are_written_or_none(
+    run: Run, inspected: list[dict], tmp_path: Path, out: str, image: str, heat_map: str
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    result = run(
+        "ledger", "prove", inspected[0]["id"], "-o", folder / out, "--image", folder / image, "--heat-map", folder / heat_map
+    )  # fmt: skip
+    assert result.code == 2
+    assert result.err.endswith(" [bad-input]\n")
+    assert not [*folder.iterdir()]
+
+
 def test_a_ledger_that_does_not_lead_to_its_checkpoint_proves_nothing(
     run: Run, here: Trace, inspected: list[dict], tmp_path: Path, sql
 ) -> None:

@@ -1,14 +1,16 @@
 """`traceai ledger prove` and `traceai verify`: a decision that leaves the house, and whoever checks it there."""
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from traceai.cli.files import write_file
+from traceai.cli.files import published
 from traceai.cli.terminal import JsonOption, console, errors, opened, print_facts, print_json, table
-from traceai.errors import BlobMissingError
+from traceai.errors import BlobMissingError, InputError
 from traceai.ledger import verify as offline
 from traceai.ledger.verify import Outcome
 
@@ -28,20 +30,37 @@ def prove(
         with trace.database.session() as session:
             decision = history.find(session, reference)
             grid = history.dossier(session, decision).grid
+        files = {out: data}
         if image is not None:
             if decision.image_sha256 is None:
                 raise BlobMissingError(f"Inspection {decision.id} failed before an image was read, so there is none.")
-            write_file(image, trace.blobs.get(decision.image_sha256.hex()))
+            files[image] = trace.blobs.get(decision.image_sha256.hex())
         if heat_map is not None:
             if grid is None:
                 raise BlobMissingError(f"Inspection {decision.id} has no heat map, or it was purged.")
-            write_file(heat_map, grid)
-    write_file(out, data)
+            files[heat_map] = grid
+    _write(files, 1 + (image is not None) + (heat_map is not None))
     outcome = offline.verify(data)
     console.print(f"{out}", soft_wrap=True)
     for fact in outcome.facts:
         if fact.name in {"entry", "signed", "witnessed"} or fact.holds is False:
             console.print(fact.sentence, style="red" if fact.holds is False else "dim", soft_wrap=True)
+
+
+def _write(files: Mapping[Path, bytes], wanted: int) -> None:
+    """Write all of them, or none.
+
+    Raises:
+        InputError: two of the files that were `wanted` are one, or one cannot be written.
+    """
+    if len({path.absolute() for path in files}) < wanted:
+        raise InputError("One file cannot hold two things; give each a name of its own.")
+    for path in files:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file.")
+    with ExitStack() as stack:  # each takes its place when all have been written
+        for path, data in files.items():
+            stack.enter_context(published(path)).write_bytes(data)
 
 
 def verify(
