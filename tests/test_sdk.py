@@ -69,6 +69,14 @@ def test_trunk_and_head_can_be_given(trace: Trace, station: str, images: Sequenc
     assert (by_name.explanation.grid == by_hand.explanation.grid).all()
 
 
+@pytest.mark.parametrize("name", ["a@2", "Mine", "", "a b", "a/b", "x" * 65])
+def test_a_name_that_a_version_could_not_be_told_by_is_refused(trace: Trace, name: str) -> None:
+    with pytest.raises(ModelError, match="no name for a model"):
+        trace.register_model(
+            name, network(), classes=("good", "dent", "scratch"), preprocessing=PREPROCESSING, split="features"
+        )
+
+
 def test_what_does_not_fit_is_refused_and_leaves_no_version(trace: Trace) -> None:
     with pytest.raises(ModelError, match="3 outputs and 2 classes"):
         register(trace, network(), classes=("good", "dent"))

@@ -95,7 +95,7 @@ class Trace:
         Its weights are kept under their digest; its code stays yours, so another process passes it to `inspector`.
 
         Args:
-            name: what to call the model.
+            name: what to call the model: lower-case letters, digits, `.`, `_` and `-`.
             module: takes (N, C, H, W) float32, returns (N, classes) logits; put into evaluation mode.
             classes: names in the order of the logits; "good" is the class of good parts, the others are defect types.
             preprocessing: from decoded pixels to the network's input; part of the version's digest.
@@ -110,7 +110,7 @@ class Trace:
 
         Raises:
             SplitError: the network cannot be split there, or the split does not reproduce its logits.
-            ModelError: the parts do not belong together.
+            ModelError: the parts do not belong together, or `name` is none.
         """
         import torch  # noqa: PLC0415  # takes seconds to import
 

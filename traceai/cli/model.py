@@ -74,6 +74,7 @@ def train(
     """Train a version, evaluate it on images it never saw, and register it."""
     from traceai.models.training_settings import TrainingSettings  # noqa: PLC0415
 
+    registry.require_name(name)  # before the training, which takes long
     settings = TrainingSettings(
         seed=seed,
         max_miss_rate=max_miss,

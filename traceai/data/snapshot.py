@@ -32,7 +32,7 @@ from traceai.data.splits import Member, assign, merged_groups, straddling
 from traceai.errors import DatasetChangedError, DatasetEmptyError, DatasetError, ImageError
 from traceai.images.decode import DEFAULT_LIMITS, DecodedImage, Limits, decode, identify, read_file
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def take(
         DatasetMissingError, DatasetEmptyError, DatasetChangedError, DatasetError: as `layouts.scan`; empty also means
             that no image is readable.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise DatasetError(
             f"{name!r} is no name for a snapshot; use 1 to 64 lower-case letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit."

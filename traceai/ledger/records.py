@@ -382,6 +382,14 @@ def validated(record_type: type[Record], fields: dict[str, Any]) -> Record:
         ) from error
 
 
+def require_reason(reason: str) -> None:
+    """Raises:
+    InputError: nothing that an auditor could read.
+    """
+    if not reason.strip():
+        raise InputError("The reason is empty; say in a sentence why, for an auditor will read it.")
+
+
 def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         found = error.errors()[0]

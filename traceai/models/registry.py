@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text
 from sqlmodel import Session
 
+from traceai.data.snapshot import NAME
 from traceai.db.connection import Database
 from traceai.db.tables import ModelEvent, ModelVersion
-from traceai.errors import ForbiddenError, InputError, ModelNotFoundError, ModelStateError, ModelTamperedError
+from traceai.errors import ForbiddenError, ModelError, ModelNotFoundError, ModelStateError, ModelTamperedError
 from traceai.images.blobs import BlobStore
 from traceai.inspection.history import model_events
 from traceai.ledger import log, records
@@ -39,7 +40,11 @@ def register(
 
     The files go into the content-addressed store first: a crash leaves files without a version, never a version
     without files.
+
+    Raises:
+        ModelError: a name that is none; see `require_name`.
     """
+    require_name(manifest.name)
     digest = blobs.put(manifest.to_bytes())
     blobs.put(weights)
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": VERSIONS_LOCK})
@@ -69,6 +74,17 @@ def register(
         select(ModelVersion).where(ModelVersion.journal_index == receipt.index)  # type: ignore[arg-type]
     ).scalar_one()
     return version
+
+
+def require_name(name: str) -> None:
+    """Raises:
+    ModelError: not 1 to 64 lower-case letters, digits, `.`, `_` and `-`, a letter or digit first: `NAME@V` has to be clear.
+    """
+    if not NAME.fullmatch(name):
+        raise ModelError(
+            f"{name!r} is no name for a model; use 1 to 64 lower-case letters, digits, '.', '_' and '-', beginning with a "
+            "letter or digit."
+        )
 
 
 def versions(session: Session, name: str | None = None) -> Sequence[ModelVersion]:
@@ -143,6 +159,7 @@ def state(session: Session, name: str, version: int) -> str:
 
 def approve(session: Session, row: ModelVersion, *, actor: str, reason: str) -> None:
     """Raises:
+    InputError: no reason.
     ForbiddenError: whoever made a version cannot sign for it.
     ModelStateError: it is retired, or approved already.
     """
@@ -154,8 +171,7 @@ def approve(session: Session, row: ModelVersion, *, actor: str, reason: str) -> 
     current = state(session, row.name, row.version)
     if current != "registered":
         raise ModelStateError(f"{row.name}@{row.version} is {current}; only a registered version is approved.")
-    if not reason.strip():
-        raise InputError("An approval needs a reason; say in a sentence what it rests on.")
+    records.require_reason(reason)
     _event(session, row, "approve", actor, reason)
 
 
@@ -181,11 +197,13 @@ def activate(session: Session, row: ModelVersion, *, actor: str, reason: str = "
 
 def retire(session: Session, row: ModelVersion, *, actor: str, reason: str) -> None:
     """Raises:
+    InputError: no reason.
     ModelStateError: it is retired already.
     """
     log.lock(session)  # so that two who act on a version at once see each other
     if state(session, row.name, row.version) == "retired":
         raise ModelStateError(f"{row.name}@{row.version} is retired already.")
+    records.require_reason(reason)
     _event(session, row, "retire", actor, reason)
 
 

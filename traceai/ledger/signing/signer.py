@@ -160,7 +160,7 @@ class Signer:
             origin: a URL without schema, as example.com/line-4; one of traceai's own making if None.
 
         Raises:
-            InputError: `origin` is no such URL, or `actor` or `reason` cannot be recorded.
+            InputError: `origin` is no such URL, `reason` is empty, or it or `actor` cannot be recorded.
             AlreadyExistsError: the origin was used before.
             VerificationError: the journal is not even in agreement with itself, so that nothing could be signed.
             KeyFileError, CheckpointStoreError: the home cannot be written to.
@@ -172,6 +172,7 @@ class Signer:
         origin = origin or f"traceai.local/{secrets.token_hex(8)}"
         _require_url(origin)
         fields: dict[str, object] = {"origin": origin, "key": "", "previous": None, "actor": actor, "reason": reason}
+        records.require_reason(reason)
         records.validated(records.LedgerOpened, fields)
         with self.database.session() as session:
             locked = log.lock(session)
@@ -195,10 +196,11 @@ class Signer:
         The old key stays in the home, and its signatures verify for ever.
 
         Raises:
-            InputError: `actor` or `reason` cannot be recorded.
+            InputError: `reason` is empty, or it or `actor` cannot be recorded.
             LedgerForeignError, KeyFileError: the current key is not here; only who has it can hand over to another.
             LedgerRolledBackError, LedgerForkedError, CheckpointStoreError: as `sign`.
         """
+        records.require_reason(reason)
         self.sign()  # opens a fresh ledger; and what was recorded with the old key is signed with it alone
         with self.database.session() as session:
             locked = log.lock(session)

@@ -139,8 +139,9 @@ def record_policy(signer: Signer, policy: Policy, *, actor: str, reason: str) ->
     """Put a policy on record, as a `witness-policy/1` entry. It holds from the next checkpoint on.
 
     Raises:
-        InputError: a witness that is the log itself, a URL that nobody can be asked at, or a text that no record can hold.
+        InputError: a witness that is the log itself, a URL that nobody can be asked at, no reason, or a text that no record holds.
     """
+    records.require_reason(reason)
     own = {key.public for key in signer.verifier_keys(policy.origin)}
     for witness in policy.witnesses:
         check_url(witness.url)
