@@ -174,6 +174,20 @@ def test_a_port_that_is_taken(run: Run, here: Trace) -> None:
     assert "--port" in result.err
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "", "a..b", "x" * 300, "1.2.3.4.5"])
+def test_a_host_that_does_not_resolve(run: Run, here: Trace, host: str) -> None:
+    result = run("serve", "--host", host, "--port", "9")
+    assert result.code == 2
+    assert "cannot be resolved" in result.err
+    assert "[bad-input]" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_an_address_that_is_not_of_this_machine(run: Run, here: Trace) -> None:
+    result = run("serve", "--host", "192.0.2.1", "--port", "9876")
+    assert (result.code, "[port-taken]" in result.err) == (2, True)
+
+
 def test_a_home_that_is_not_a_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("TRACEAI_HOME", str(tmp_path / "file" / "home"))

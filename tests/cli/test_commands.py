@@ -53,6 +53,9 @@ def test_decisions_are_listed_filtered_and_paged(run: Run, inspected: list[dict]
     assert len(rest["items"]) == 7
     assert rest["next"] is None
     assert run("decision", "list", "--lot", "L8", "--json").json["items"] == []
+    assert run("decision", "list", "--lot", "L8").out == "Nothing found.\n"
+    assert run("review", "queue", "--station", "press-9").out.startswith("Nothing found")
+    assert run("review", "queue", "--station", "press-9", "--json").json == []
     shown = run("decision", "list", "--lot", "L7", "--limit", 3)
     assert inspected[-1]["id"] in shown.out
     assert "--after" in shown.out

@@ -47,6 +47,9 @@ def queue(
             ]
         )
         return
+    if not rows:
+        console.print("Nothing found: no decision waits for verification.")
+        return
     shown = table(
         ">index", "id", "when (UTC)", "station", "serial", "lot", spare=("lot", "station", "when (UTC)", "serial")
     )
@@ -55,10 +58,7 @@ def queue(
             str(row.journal_index), str(row.id), moment(row.occurred_at), row.station, row.serial or "", row.lot or ""
         )
     console.print(shown)
-    if rows:
-        console.print("Next: traceai review add ID --truth good|defective [--type T]", style="dim", markup=False)
-    else:
-        console.print("Nothing waits for verification.")
+    console.print("Next: traceai review add ID --truth good|defective [--type T]", style="dim", markup=False)
 
 
 @app.command()

@@ -25,7 +25,7 @@ class Screen(Console):
 
 
 class Listing(Table):
-    """Rows in columns. On a narrow terminal it leaves columns out, and says which."""
+    """Rows in columns. Without rows it says so; on a narrow terminal it leaves columns out, and says which."""
 
     def __init__(self, columns: Collection[str], title: str | None = None, spare: Collection[str] = ()) -> None:
         """
@@ -45,6 +45,9 @@ class Listing(Table):
             )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self.row_count:
+            yield Text("Nothing found.")
+            return
         for column in self.columns:
             column.min_width = _needed(column)
         left_out = self._leave_out(options.max_width)
