@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 from sqlmodel import SQLModel
 
+from traceai.db.catalog import schema_of
 from traceai.db.tables import APPEND_ONLY, PARTITIONED
 from traceai.ledger.log import PARTITION
 
@@ -95,15 +96,7 @@ class Catalog:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
-        # No operator before the path is set: one of the schema's own could take its place, and run as whoever looks.
-        ((table,),) = connection.execute(
-            "SELECT pg_catalog.to_regclass(%s)::pg_catalog.oid", [VERSION_TABLE]
-        ).fetchall()
-        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
-        row = connection.execute(
-            "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s", [table]
-        ).fetchone()
-        self.schema: str = row[0] if row else "public"
+        self.schema = schema_of(connection, VERSION_TABLE) or "public"
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return self.connection.execute(query.encode(), parameters).fetchall()

@@ -11,6 +11,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from traceai.errors import InputError, UnreachableError
+from traceai.ledger.printing import shown
 
 # What a witness or a timestamp authority has to say is far shorter.
 LONGEST_ANSWER = 1 << 20
@@ -130,4 +131,4 @@ def _reason(error: Exception) -> str:
     found = _cause(error)
     said = str(getattr(found, "strerror", None) or found or type(found).__name__)
     # Some of it may be the other side's words.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said[:200])
+    return shown(said[:200])

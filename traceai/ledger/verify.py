@@ -23,10 +23,11 @@ except ImportError:
     sys.exit(3)
 
 from traceai.errors import EvidenceError, InputError, NoteError, TraceaiError, VerificationError
-from traceai.ledger.evidence.claims import FAILED, Entry, Fact, claims, kind, shown
+from traceai.ledger.evidence.claims import FAILED, Entry, Fact, claims, kind
 from traceai.ledger.evidence.file import LARGEST, EvidenceFile
 from traceai.ledger.evidence.proofs import Proofs, Trust
 from traceai.ledger.note import VerifierKey
+from traceai.ledger.printing import shown
 from traceai.ledger.tlog.checkpoint import Checkpoint
 
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}

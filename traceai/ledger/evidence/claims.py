@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from traceai.ledger.evidence import strict_json
+from traceai.ledger.printing import shown
 
 DECIDED = "inspection/1"
 FAILED = "inspection-failed/1"
@@ -188,11 +189,6 @@ def reviews(decision: Entry, found: Sequence[Entry]) -> Fact:
         name, True,
         f"{len(found)} in this file, of these very bytes; the last, entry {found[-1].index}, says {last['truth']}{kind}, by {who}.",
     )  # fmt: skip
-
-
-def shown(text: str) -> str:
-    """Recorded text as it may be printed: nothing in it moves a cursor or turns the direction of writing."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _called(reference: dict[str, Any]) -> str:

@@ -12,9 +12,10 @@ from cryptography import x509
 from traceai.errors import InputError, RecordError, TimestampError, VerificationError
 from traceai.ledger import merkle
 from traceai.ledger.evidence import schemas
-from traceai.ledger.evidence.claims import DECIDED, FAILED, Entry, Fact, of, shown
+from traceai.ledger.evidence.claims import DECIDED, FAILED, Entry, Fact, of
 from traceai.ledger.evidence.file import EvidenceFile, opened
 from traceai.ledger.note import COSIGNATURE, ED25519, Signature, VerifierKey
+from traceai.ledger.printing import shown
 from traceai.ledger.tlog.proof import TlogProof
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from traceai.ledger.printing import shown
+
 # Findings beyond this many of a fact are counted, not listed: an emptied table would otherwise fill the screen.
 LISTED = 100
 
@@ -25,7 +27,7 @@ class Fact:
         self.failures += 1
         if len(self.findings) < LISTED:
             # What is found stands in the database of whoever put it there: it may not move the reader's cursor.
-            self.findings.append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in finding))
+            self.findings.append(shown(finding))
 
     def add(self, other: "Fact") -> None:
         """Take over what was found of the same fact elsewhere."""

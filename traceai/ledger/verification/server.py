@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlmodel import SQLModel
 
 from traceai.db import tables
+from traceai.db.catalog import schema_of
 from traceai.ledger.verification.facts import Fact
 
 # What verification calls. All of them are built in, and written in C.
@@ -35,13 +36,8 @@ _FIRST_MADE = 16384
 def look_in_the_catalog_first(connection: psycopg.Connection[Any]) -> None:
     """For the transaction: names mean what PostgreSQL means by them, and only then what stands beside the journal."""
     connection.execute("SET LOCAL standard_conforming_strings TO on")
-    ((journal,),) = connection.execute("SELECT pg_catalog.to_regclass('journal')::pg_catalog.oid").fetchall()
-    connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
-    found = connection.execute(
-        "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s", [journal]
-    ).fetchone()
-    if found is not None:
-        connection.execute(sql.SQL("SET LOCAL search_path TO pg_catalog, {}, pg_temp").format(sql.Identifier(found[0])))
+    if (schema := schema_of(connection, "journal")) is not None:
+        connection.execute(sql.SQL("SET LOCAL search_path TO pg_catalog, {}, pg_temp").format(sql.Identifier(schema)))
 
 
 def check_partitions(connection: psycopg.Connection[Any], fact: Fact) -> None:
@@ -54,7 +50,7 @@ def check_partitions(connection: psycopg.Connection[Any], fact: Fact) -> None:
         ).format(parent)
         within = sql.SQL("SELECT count(*) FROM {} WHERE journal_index >= %s AND journal_index < %s").format(parent)
         bounds = _bounds(connection, str(model.__tablename__))
-        with _planner(connection, indexscan=False, indexonlyscan=False):
+        with _without(connection, "indexscan", "indexonlyscan"):
             held = connection.execute(everything).fetchall()
         for partition, low, high, there in held:
             first, end = bounds.get(partition, (0, 0))
@@ -62,19 +58,21 @@ def check_partitions(connection: psycopg.Connection[Any], fact: Fact) -> None:
             if low is not None and not first <= low <= high < end:
                 fact.fail(f"{where} holds rows of {low} to {high}, which are hidden from who looks for them there")
                 continue
-            with _planner(connection, seqscan=False, bitmapscan=False):
+            with _without(connection, "seqscan", "bitmapscan"):
                 ((shown,),) = connection.execute(within, [first, end]).fetchall()
             if shown != there:
                 fact.fail(f"{where} holds {there} rows, and its index shows {shown}")
 
 
 @contextmanager
-def _planner(connection: psycopg.Connection[Any], **allowed: bool) -> Iterator[None]:
-    for way in allowed:
-        connection.execute(sql.SQL("SET LOCAL {} TO off").format(sql.Identifier(f"enable_{way}")))
+def _without(connection: psycopg.Connection[Any], *ways: str) -> Iterator[None]:
+    """Plans in which the server reads a table in none of these ways."""
+    settings = [sql.Identifier(f"enable_{way}") for way in ways]
+    for setting in settings:
+        connection.execute(sql.SQL("SET LOCAL {} TO off").format(setting))
     yield
-    for way in allowed:
-        connection.execute(sql.SQL("SET LOCAL {} TO on").format(sql.Identifier(f"enable_{way}")))
+    for setting in settings:
+        connection.execute(sql.SQL("SET LOCAL {} TO DEFAULT").format(setting))
 
 
 def _bounds(connection: psycopg.Connection[Any], parent: str) -> dict[int, tuple[int, int]]:
