@@ -21,7 +21,7 @@ def measure(batch: int, rounds: int) -> dict[str, float]:
     module = build(RESNET_18, CLASSES)
     parts = split(module)
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    oracle = LayerGradCam(lambda x: module(x).logits, module.resnet.encoder)
+    oracle = LayerGradCam(lambda x: module(x).logits, module.resnet.encoder.stages[-1])
 
     def bare() -> None:
         with torch.inference_mode():
