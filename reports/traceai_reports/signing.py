@@ -8,7 +8,7 @@ from sqlmodel import Session
 from traceai.errors import VerificationError
 from traceai.ledger import log
 from traceai.ledger.log import Head
-from traceai.ledger.signing import standing
+from traceai.ledger.signing import serving, standing
 from traceai.ledger.signing.known import Known
 from traceai.ledger.signing.standing import Opening
 from traceai.ledger.tlog import tiles
@@ -42,7 +42,8 @@ def signed(session: Session, known: Known) -> Signed:
     if not opened:
         return Signed()
     current = opened[-1]
-    note = known.newest or standing.served(connection, current)
+    found = None if known.newest else serving.newest(connection, current.origin, current.keys)
+    note = found.note if found else known.newest
     checkpoint = _checkpoint(connection, head, opened, note) if note else None
     return Signed(current.origin, str(current.key) if current.key else None, checkpoint)
 

@@ -1,7 +1,7 @@
 """The ledger over HTTP is a tiled log: a client that trusts nothing but the log's key follows it from tile to tile."""
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.ledger.test_log import refusal
 from traceai import access
 from traceai.inspection.decision import Decision
 from traceai.ledger import log, merkle
-from traceai.ledger.note import VerifierKey
+from traceai.ledger.note import SigningKey, VerifierKey, sign_note
 from traceai.ledger.tlog import tiles
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai.ledger.tlog.tiles import Tile, parse_entry_bundle
@@ -121,6 +121,31 @@ def test_what_was_recorded_after_the_checkpoint_is_not_served_yet(trace: Trace, 
     with trace.database.session() as session:
         log.append(session, [refusal()])
     answer = client("auditor").get(f"/v1/ledger/tile/0/000.p/{size + 1}")
+    assert answer.json()["code"] == "tile-not-found"
+
+
+def test_a_row_that_the_log_did_not_sign_or_has_no_tree_for_is_not_served(
+    trace: Trace, client: Client, sql: Callable[..., list[tuple]]
+) -> None:
+    grow(trace, 3)
+    genuine = Follower(client("auditor"), key_of(trace)).checkpoint()
+    key = trace.signer.keys.load(key_of(trace))
+    stranger = SigningKey.generate(genuine.origin)
+    ahead = Checkpoint(genuine.origin, genuine.size + 100, genuine.root)
+    forged = Checkpoint(genuine.origin, genuine.size, bytes(32))
+    for size, note in (
+        (ahead.size, sign_note(ahead.text(), key)),  # signed, and of more than there is: yesterday's backup
+        (genuine.size, sign_note(ahead.text(), key)),  # the same, in the place of another
+        (genuine.size, sign_note(forged.text(), stranger)),
+        (genuine.size, "no note"),
+    ):
+        sql(
+            "INSERT INTO checkpoint (id, origin, size, root, note, created_at) VALUES"
+            " (gen_random_uuid(), %s, %s, %s, %s, now() + interval '1 day')",
+            genuine.origin, size, bytes(32), note,
+        )  # fmt: skip
+    assert Follower(client("auditor"), key_of(trace)).checkpoint() == genuine
+    answer = client("auditor").get(f"/v1/ledger/tile/0/000.p/{genuine.size + 1}")
     assert answer.json()["code"] == "tile-not-found"
 
 

@@ -234,6 +234,13 @@ def test_nothing_of_the_callers_stands_in_the_way_of_a_new_partition(site: Site)
     ]
 
 
+def test_whoever_records_cannot_have_a_million_partitions_made(site: Site) -> None:
+    site.sql("UPDATE ledger_head SET size = 1::bigint << 40", "SELECT traceai_extend(1::bigint << 60)", login="line4")
+    assert site.sql("SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = inhrelid AND relkind = 'r'") == [
+        (3 * 5,)
+    ]
+
+
 # --- who reads, and who signs -----------------------------------------------------------------------------------------
 
 

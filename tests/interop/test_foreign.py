@@ -17,7 +17,17 @@ import pytest
 from tests.ledger.trees import ListTree, leaves
 from traceai.errors import NoteError
 from traceai.ledger import merkle
-from traceai.ledger.note import COSIGNATURE, ED25519, Note, SigningKey, VerifierKey, open_note, sign_note, split_note
+from traceai.ledger.note import (
+    COSIGNATURE,
+    ED25519,
+    Note,
+    SigningKey,
+    VerifierKey,
+    cosign_note,
+    open_note,
+    sign_note,
+    split_note,
+)
 from traceai.ledger.tlog import tiles
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai.ledger.tlog.tiles import Tile
@@ -103,7 +113,7 @@ def test_both_sides_add_signatures_to_one_note(ask: Ask) -> None:
     request: dict[str, object] = {
         "Do": "sign", "Text": encode(first.encode()), "Key": str(theirs), "Keys": [str(ours.verifier)]
     }  # fmt: skip
-    assert base64.b64decode(ask([request])[0]["Text"]).decode() == sign_note(first, theirs)
+    assert base64.b64decode(ask([request])[0]["Text"]).decode() == cosign_note(first, theirs)
 
 
 def test_a_cosignature_is_an_unknown_signature_to_go(ask: Ask) -> None:

@@ -7,6 +7,7 @@ import pytest
 import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from traceai.errors import RecordError
 from traceai.ledger import canonical, records
@@ -109,6 +110,25 @@ def test_an_entry_reads_back_from_its_bytes() -> None:
     assert Entry.parse(entry.data) == entry
 
 
+@pytest.mark.parametrize(
+    "moment", ["2026-02-30T06:00:00.000000Z", "0000-01-31T06:00:00.000000Z", "2026-01-31T24:00:00.000000Z"]
+)
+def test_no_record_is_made_of_a_time_that_no_calendar_has(moment: str) -> None:
+    with pytest.raises(ValidationError):
+        review(occurred_at=moment)
+
+
+@pytest.mark.parametrize("number", ["0", "0.0", "-0.01", "-0.10", "-1.0", "10", "-100.5"])
+def test_a_number_is_recorded_as_it_is_written(number: str) -> None:
+    assert records.Audit(stratum="all", probability=number, drawn=True).probability == number
+
+
+@pytest.mark.parametrize("number", ["-0", "-0.0", "-0.000", "00", "01", "-01", ".5", "1.", "+1", "1e3", "-", "-0.", ""])
+def test_a_number_has_one_spelling_of_its_sign(number: str) -> None:
+    with pytest.raises(ValidationError):
+        records.Audit(stratum="all", probability=number, drawn=True)
+
+
 def test_two_records_of_the_same_content_have_different_bytes() -> None:
     assert Entry.seal(review(), AT).data != Entry.seal(review(), AT).data
 
@@ -126,6 +146,9 @@ def test_two_records_of_the_same_content_have_different_bytes() -> None:
         {"inspection_leaf": "A" * 64},
         {"id": "not-an-id"},
         {"occurred_at": "2026-01-31T06:00:00Z"},
+        {"occurred_at": "2026-02-30T06:00:00.000000Z"},
+        {"occurred_at": "0000-01-31T06:00:00.000000Z"},
+        {"recorded_at": "2026-02-30T06:00:00.000000Z"},
         {"reviewer": "line\nbreak"},
         {"note": "nul\x00"},
         {"salt": "short"},

@@ -9,8 +9,8 @@ from sqlalchemy import insert, select, text
 from sqlmodel import Session
 
 from traceai.clock import now, parse_timestamp, timestamp
-from traceai.db.tables import Checkpoint, Evidence, Journal, LedgerHead, LedgerOpened, TreeNode
-from traceai.errors import CheckpointNotFoundError, SchemaError
+from traceai.db.tables import Evidence, Journal, LedgerHead, TreeNode
+from traceai.errors import SchemaError
 from traceai.ledger import guard
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.projection import Columns, project
@@ -108,25 +108,6 @@ def stored_head(session: Session) -> LedgerHead:
 def read_head(session: Session) -> Head:
     head = stored_head(session)
     return Head(head.size, head.root)
-
-
-def served_checkpoint(session: Session) -> Checkpoint:
-    """The signed tree head to serve: the newest row of the greatest size under the origin that was opened last.
-
-    Raises:
-        CheckpointNotFoundError: nothing was signed yet.
-    """
-    origin = select(LedgerOpened.origin).order_by(LedgerOpened.journal_index.desc()).limit(1).scalar_subquery()  # type: ignore[attr-defined,call-overload]
-    query = (
-        select(Checkpoint)
-        .where(Checkpoint.origin == origin)
-        .order_by(Checkpoint.size.desc(), Checkpoint.created_at.desc(), Checkpoint.id.desc())  # type: ignore[attr-defined]
-        .limit(1)
-    )
-    found: Checkpoint | None = session.execute(query).scalar_one_or_none()
-    if found is None:
-        raise CheckpointNotFoundError("The ledger was not signed yet; run `traceai ledger checkpoint`.")
-    return found
 
 
 def _only(heads: Sequence[LedgerHead]) -> LedgerHead:

@@ -292,11 +292,7 @@ def open_note(text: str | bytes, verifier_keys: Iterable[VerifierKey | str]) -> 
 def sign_note(
     text: AnyStr, key: SigningKey | str | Iterable[SigningKey | str], at: int | None = None
 ) -> AnyStr:  # fmt: skip
-    """Sign a text, or add signatures to a note.
-
-    A note is what has a last empty line followed by an em dash and a space; it has to be well-formed, its text is what is signed
-    and its signatures are kept, unverified, before the new ones. Everything else is bare text. An older signature by one of the
-    keys gives way to the new one, as in Go.
+    """Sign a text. Whatever it looks like, all of it is what is signed; `cosign_note` adds signatures to a note.
 
     Args:
         text: ends in a newline; UTF-8 where it is bytes.
@@ -307,12 +303,32 @@ def sign_note(
         The note: bytes where `text` is bytes.
 
     Raises:
-        NoteError: text, note or key are malformed, there is no key, or there would be more than `MOST_SIGNATURES` signatures.
+        NoteError: text or key are malformed, there is no key, or there are more than `MOST_SIGNATURES`.
     """
-    given: Iterable[SigningKey | str] = (key,) if isinstance(key, SigningKey | str) else key
-    keys = dict.fromkeys(SigningKey.parse(k) if isinstance(k, str) else k for k in given)
-    note = _signed(_decoded(text), list(keys), at)
+    signed = _decoded(text)
+    note = join_note(signed, _signatures(signed, key, at))
     return note if isinstance(text, str) else note.encode()
+
+
+def cosign_note(
+    note: AnyStr, key: SigningKey | str | Iterable[SigningKey | str], at: int | None = None
+) -> AnyStr:  # fmt: skip
+    """Add signatures to a note, after those that it has. These are kept unverified: open the note first to know whose they are.
+
+    An older signature by one of the keys gives way to the new one, as in Go.
+
+    Args:
+        note: as `sign_note` returns it; key, at: as there.
+
+    Returns:
+        The note: bytes where `note` is bytes.
+
+    Raises:
+        NoteError: note or key are malformed, there is no key, or there would be more than `MOST_SIGNATURES` signatures.
+    """
+    signed, there = split_note(note)
+    cosigned = join_note(signed, _renewed(there, _signatures(signed, key, at)))
+    return cosigned if isinstance(note, str) else cosigned.encode()
 
 
 def split_note(text: str | bytes) -> tuple[str, tuple[Signature, ...]]:
@@ -352,14 +368,19 @@ def parse_signatures(lines: str | bytes) -> tuple[Signature, ...]:
     return tuple(Signature.parse(line + "\n") for line in decoded[:-1].split("\n"))
 
 
-def _signed(text: str, keys: Sequence[SigningKey], at: int | None) -> str:
+def _signatures(
+    text: str, given: SigningKey | str | Iterable[SigningKey | str], at: int | None
+) -> list[Signature]:  # fmt: skip
+    several = (given,) if isinstance(given, SigningKey | str) else given
+    keys = dict.fromkeys(SigningKey.parse(key) if isinstance(key, str) else key for key in several)
     if not keys:
         raise NoteError("There is no key to sign with.")
-    _, blank, tail = text.rpartition("\n\n")
-    signed, kept = split_note(text) if blank and tail.startswith(_DASH) else (text, ())
-    new = [key.sign(signed.encode(), at if key.type == COSIGNATURE else None) for key in keys]
+    return [key.sign(text.encode(), at if key.type == COSIGNATURE else None) for key in keys]
+
+
+def _renewed(there: Sequence[Signature], new: Sequence[Signature]) -> list[Signature]:
     replaced = {(signature.name, signature.key_id) for signature in new}
-    return join_note(signed, [*(s for s in kept if (s.name, s.key_id) not in replaced), *new])
+    return [*(old for old in there if (old.name, old.key_id) not in replaced), *new]
 
 
 def _known(keys: Iterable[VerifierKey | str]) -> dict[tuple[str, bytes], VerifierKey]:

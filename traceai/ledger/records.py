@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from traceai.clock import now, parse_timestamp, timestamp, uuid7
 from traceai.errors import InputError, RecordError
@@ -20,10 +20,23 @@ from traceai.ledger.packing import LONGEST_ENTRY
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _of_the_calendar(moment: str) -> str:
+    if timestamp(parse_timestamp(moment)) != moment:
+        raise ValueError(f"{moment} is no canonical time")
+    return moment
+
+
 Timestamp = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"),
+    AfterValidator(_of_the_calendar),
 ]
-DecimalString = Annotated[str, StringConstraints(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$")]
+# Zero has no sign: PostgreSQL's numeric keeps none, so the table would differ from the journal.
+DecimalString = Annotated[
+    str, StringConstraints(pattern=r"^(0|-?[1-9][0-9]*)(\.[0-9]+)?$|^-0\.[0-9]*[1-9][0-9]*$")
+]  # fmt: skip
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 # No control characters, and NUL above all: PostgreSQL cannot store it, so the table would differ from the journal.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$", max_length=2000)]
@@ -356,9 +369,7 @@ class Entry:
             raise RecordError(f"The record schema {schema!r} is not known to this release; verify with a newer one.")
         try:
             record = record_type.model_validate(content)
-            for moment in (record.occurred_at, recorded_at):
-                if timestamp(parse_timestamp(moment)) != moment:
-                    raise ValueError(f"{moment} is no canonical time")
+            _of_the_calendar(recorded_at)
         except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
             raise RecordError(f"Not a valid {record_type.schema_name} record: {_first(error)}.") from error
         # Nothing may be left out: a field that a default filled in was never recorded.

@@ -19,6 +19,7 @@ from traceai.errors import (
     TileNotFoundError,
 )
 from traceai.ledger import log
+from traceai.ledger.signing.serving import served
 from traceai.ledger.tlog.tiles import WIDTH, Tile, entry_bundle, tile_data
 from traceai.ledger.tree import DatabaseTree
 from traceai_api.answers import guarded
@@ -53,8 +54,7 @@ def head(_: Annotated[Principal, Depends(allowed(Permission.READ_LEDGER))], sess
     responses=guarded(CheckpointNotFoundError) | _content("text/plain"),
 )
 def checkpoint(_: Annotated[Principal, Depends(allowed(Permission.READ_LEDGER))], session: SessionDep) -> Response:
-    served = log.served_checkpoint(session)
-    return Response(served.note, media_type="text/plain; charset=utf-8", headers=_FLEETING)
+    return Response(served(session.connection()).note, media_type="text/plain; charset=utf-8", headers=_FLEETING)
 
 
 @router.get(
@@ -106,7 +106,7 @@ def _served(session: SessionDep, request: Request, path: str) -> Tile:
     minimum_index: int = request.app.state.minimum_index
     if tile.is_pruned(minimum_index):
         raise PrunedError(f"This service publishes entries from {minimum_index} on; ask whoever keeps the older ones.")
-    size = log.served_checkpoint(session).size
+    size = served(session.connection()).checkpoint.size
     if not tile.is_within(size):
         raise TileNotFoundError(
             f"The tree of {size} entries has no such tile; ask for one that its checkpoint implies."

@@ -54,12 +54,12 @@ DECLARE
     number bigint;
 BEGIN
     -- Whoever appends may ask for what the next entries need, and not for a million partitions.
-    last := least(last, (SELECT size FROM ledger_head) + 4 * 1048576);
+    last := least(last, coalesce((SELECT max(index) FROM journal), 0) + 4 * 1048576);
     FOREACH parent IN ARRAY ARRAY['journal', 'inspection', 'heat_map'] LOOP
         -- From the newest down to the first that is there: every one before it is there too.
         FOR number IN REVERSE last / 1048576 .. 0 LOOP
             part := parent || '_p' || number;
-            EXIT WHEN to_regclass(part) IS NOT NULL;
+            EXIT WHEN to_regclass(format('%I', part)) IS NOT NULL;
             EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', part, parent);
             EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
                            parent, part, number * 1048576, (number + 1) * 1048576);

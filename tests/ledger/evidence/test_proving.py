@@ -19,7 +19,7 @@ from traceai.ledger import log, records, verify
 from traceai.ledger.evidence import proving
 from traceai.ledger.evidence.file import EvidenceFile, Timestamp
 from traceai.ledger.evidence.proofs import Trust
-from traceai.ledger.note import COSIGNATURE, SigningKey, VerifierKey, sign_note
+from traceai.ledger.note import COSIGNATURE, SigningKey, VerifierKey, cosign_note, sign_note
 from traceai.ledger.signing.signer import Signer
 from traceai.review import verdicts
 from traceai.sdk import Trace
@@ -76,7 +76,7 @@ class Plant:
 
     def cosign(self, *witnesses: SigningKey, at: int = 1_800_000_000) -> None:
         stored = self.trace.signer.sign()
-        self.trace.signer.store.add_signatures(stored.origin, stored.size, sign_note(stored.note, witnesses, at=at))
+        self.trace.signer.store.add_signatures(stored.origin, stored.size, cosign_note(stored.note, witnesses, at=at))
 
 
 @pytest.fixture

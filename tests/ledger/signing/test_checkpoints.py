@@ -12,7 +12,7 @@ import pytest
 
 from traceai.errors import CheckpointConflictError, CheckpointError, CheckpointStoreError, NoteError
 from traceai.ledger import merkle
-from traceai.ledger.note import COSIGNATURE, SigningKey, sign_note, split_note
+from traceai.ledger.note import COSIGNATURE, SigningKey, cosign_note, sign_note, split_note
 from traceai.ledger.signing.checkpoints import CheckpointStore
 from traceai.ledger.tlog.checkpoint import Checkpoint
 
@@ -132,7 +132,7 @@ def test_signatures_are_added_and_the_note_without_them_stays(store: CheckpointS
 def test_a_witness_may_answer_late(store: CheckpointStore) -> None:
     store.advance(ORIGIN, None, note(3))
     store.advance(ORIGIN, 3, note(5))
-    store.add_signatures(ORIGIN, 3, sign_note(note(3), WITNESS, at=100))
+    store.add_signatures(ORIGIN, 3, cosign_note(note(3), WITNESS, at=100))
     assert store.latest(ORIGIN).note == note(5)
     assert len(store.history(ORIGIN)) == 3
 

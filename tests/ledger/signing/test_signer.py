@@ -36,7 +36,7 @@ from traceai.errors import (
 from traceai.images.blobs import BlobStore
 from traceai.ledger import guard, log
 from traceai.ledger.merkle import leaf_hash
-from traceai.ledger.note import SigningKey, open_note, sign_note, split_note
+from traceai.ledger.note import SigningKey, cosign_note, open_note, sign_note, split_note
 from traceai.ledger.records import Entry, LedgerKey, LedgerOpened, LogHead, ReportIssued
 from traceai.ledger.signing import signer, standing
 from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
@@ -280,7 +280,7 @@ def test_every_checkpoint_is_kept_published_and_verifies(ours: Trace) -> None:
 def test_signatures_that_came_later_are_published_with_the_next_call(ours: Trace) -> None:
     stored = ours.checkpoint()
     witness = SigningKey.generate("witness.example", 4)
-    added = ours.signer.store.add_signatures(stored.origin, stored.size, sign_note(stored.note, witness))
+    added = ours.signer.store.add_signatures(stored.origin, stored.size, cosign_note(stored.note, witness))
     assert ours.checkpoint() == added
     assert published(ours)[-1] == added.note
 

@@ -51,6 +51,13 @@ def test_what_is_recognised_is_a_record(schema: str) -> None:
     law()
 
 
+@pytest.mark.parametrize("number", ["-0", "-0.0", "-0.000", "00", "-01", "-", "1."])
+def test_a_number_that_no_record_holds_is_not_recognised(number: str) -> None:
+    entry = evidence_samples.sealed(evidence_samples.inspection(3)).data
+    assert recognise(entry) == "inspection/1"
+    assert recognise(entry.replace(b'"0.830000"', f'"{number}"'.encode())) is None
+
+
 @pytest.mark.parametrize("schema", REGULAR)
 def test_what_is_plain_is_recognised(schema: str) -> None:
     @settings(deadline=None, max_examples=60)

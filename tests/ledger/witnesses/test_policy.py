@@ -4,7 +4,7 @@ import pytest
 
 from traceai.errors import NoteError, PolicyError
 from traceai.ledger import merkle
-from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, sign_note
+from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, cosign_note, sign_note
 from traceai.ledger.tlog.checkpoint import Checkpoint
 from traceai.ledger.witnesses.policy import Cosigned, Policy, PolicyWitness, policy_fact
 
@@ -21,7 +21,7 @@ def policy(threshold: int, *keys: SigningKey) -> Policy:
 
 
 def note(*keys: SigningKey, at: int = AT) -> str:
-    return sign_note(sign_note(TEXT, LOG), list(keys), at=at) if keys else sign_note(TEXT, LOG)
+    return cosign_note(sign_note(TEXT, LOG), list(keys), at=at) if keys else sign_note(TEXT, LOG)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.ledger.logs import LOG_KEY, ORIGIN, WITNESS_KEY, Log, witness
 from traceai.errors import HomeError, InputError, UnavailableError, VerificationError
 from traceai.ledger import merkle
-from traceai.ledger.note import ED25519, SigningKey, open_note, sign_note, split_note
+from traceai.ledger.note import ED25519, SigningKey, cosign_note, open_note, sign_note, split_note
 from traceai.ledger.signing.checkpoints import Stored
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai.ledger.witnesses.misbehaviour import MisbehaviourFile, roots
@@ -100,7 +100,7 @@ def test_extension_lines_are_cosigned_and_change_nothing_of_the_tree(asked: Witn
 def test_signatures_of_strangers_are_ignored_and_not_stored(asked: Witness) -> None:
     log = Log.of(5)
     stranger, namesake = SigningKey.generate("stranger.example"), SigningKey.generate(ORIGIN)
-    note = sign_note(log.note(5), [stranger, namesake])
+    note = cosign_note(log.note(5), [stranger, namesake])
     assert asked.add_checkpoint(bytes(Submission(0, (), note))).status == 200
     assert {signature.name for signature in split_note(asked.store.latest(ORIGIN).note)[1]} == {
         ORIGIN,

@@ -125,7 +125,7 @@ def _time(value: Any, place: str) -> None:
 _ID = _string("id", r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DIGEST = _string("digest", r"[0-9a-f]{64}")
 _TIME_FORM = _string("time", r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
-_DECIMAL = _string("decimal", r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+_DECIMAL = _string("decimal", r"(0|-?[1-9][0-9]*)(\.[0-9]+)?|-0\.[0-9]*[1-9][0-9]*")
 _SALT = _string("salt", r"[0-9a-f]{32}")
 _NAME = _string("name", r"[^\x00-\x1f\x7f]+", 200)
 _TEXT = _string("text", r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*", 2000)

@@ -35,13 +35,13 @@ from traceai.errors import (
 from traceai.ledger import guard, log, merkle, records
 from traceai.ledger.log import Head
 from traceai.ledger.note import VerifierKey, open_note, sign_note
-from traceai.ledger.signing import known, standing
+from traceai.ledger.signing import known, serving, standing
 from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
 from traceai.ledger.signing.keys import KeyFolder
 from traceai.ledger.signing.known import Known
 from traceai.ledger.signing.standing import Opening, Standing, State
 from traceai.ledger.tlog import tiles
-from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from traceai.ledger.tlog.checkpoint import Checkpoint
 from traceai.ledger.tree import DatabaseTree
 
 # Each lost race means that somebody else signed; who loses this many has company enough.
@@ -374,11 +374,10 @@ def _previous(connection: Connection, memory: list[Stored], opened: tuple[Openin
     """What a new origin continues: what this home signed last, or else what the ledger shows of itself."""
     if memory:
         return {"origin": memory[-1].origin, "size": memory[-1].size, "root": memory[-1].root.hex()}
-    note = standing.served(connection, opened[-1]) if opened else None
-    if note is None:
+    found = serving.newest(connection, opened[-1].origin, opened[-1].keys) if opened else None
+    if found is None:
         return None
-    checkpoint, _ = open_checkpoint(note, opened[-1].keys)
-    return {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
+    return {"origin": found.checkpoint.origin, "size": found.checkpoint.size, "root": found.checkpoint.root.hex()}
 
 
 def _published(connection: Connection, origin: str, size: int) -> str | None:

@@ -24,22 +24,20 @@ from traceai.errors import (
     LedgerGapError,
     LedgerRolledBackError,
     LedgerTakenError,
-    NoteError,
     VerificationError,
 )
 from traceai.ledger import merkle
 from traceai.ledger.log import Head
-from traceai.ledger.note import ED25519, VerifierKey
+from traceai.ledger.note import VerifierKey
 from traceai.ledger.records import Entry, LedgerKey, LedgerOpened
 from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
 from traceai.ledger.signing.keys import KeyFolder
+from traceai.ledger.signing.serving import newest, signing_key
 from traceai.ledger.tlog import tiles
-from traceai.ledger.tlog.checkpoint import open_checkpoint
 from traceai.ledger.tree import DatabaseTree
 
 _opened: Table = tables.LedgerOpened.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 _key: Table = tables.LedgerKey.__table__  # type: ignore[attr-defined]
-_checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]
 
 
 class State(enum.StrEnum):
@@ -140,12 +138,12 @@ def openings(connection: Connection, head: Head) -> tuple[Opening, ...]:
         entry = _entry(connection, head, index)
         record, act = entry.record, (index, merkle.leaf_hash(entry.data))
         if isinstance(record, LedgerOpened):
-            key = _signing_key(record.origin, record.key)
+            key = signing_key(record.origin, record.key)
             previous = record.previous.origin if record.previous else None
             found.append(Opening((act,), record.origin, (key,) if key else (), previous))
         elif isinstance(record, LedgerKey) and found:
             last = found[-1]
-            key = _signing_key(record.origin, record.key)
+            key = signing_key(record.origin, record.key)
             # A key counts where it takes the current one's place, and nowhere else; one that was replaced never comes back.
             if key and record.origin == last.origin and record.replaces == str(last.key) and key not in last.keys:
                 found[-1] = replace(last, acts=(*last.acts, act), keys=(*last.keys, key))
@@ -238,7 +236,7 @@ def _signer(
     """Whose turn it is to sign a journal that nothing here contradicts."""
     if current.key is None or not keys.has(current.key):
         return State.FOREIGN, f"The current key of {current.origin} is not in this home"
-    if last is None and served(connection, current) is not None:
+    if last is None and newest(connection, current.origin, current.keys) is not None:
         return State.UNANCHORED, _lost(current)
     signed = f"{last.size} of {head.size} entries" if last else "nothing yet"
     return State.OURS, f"Signed here as {current.origin}: {signed}"
@@ -297,15 +295,6 @@ def require_signable(found: Standing) -> Opening:
     return found.opening
 
 
-def served(connection: Connection, opening: Opening) -> str | None:
-    """The largest checkpoint of an origin in the database, where one of the origin's keys signed it. Anybody may have put it
-    there, or back there: it shows that something was signed, and never that nothing else was."""
-    query = select(_checkpoint.c.note).where(_checkpoint.c.origin == opening.origin)
-    query = query.order_by(_checkpoint.c.size.desc(), _checkpoint.c.created_at.desc()).limit(1)
-    note: str | None = connection.execute(query).scalar_one_or_none()
-    return note if note is not None and _signed_by(note, opening) else None
-
-
 def _entry(connection: Connection, head: Head, index: int) -> Entry:
     tree = DatabaseTree(connection)
     data = tree.entry(index)
@@ -318,22 +307,6 @@ def _entry(connection: Connection, head: Head, index: int) -> Entry:
             "ledger verify`."
         ) from error
     return Entry.parse(data)
-
-
-def _signing_key(origin: str, vkey: str) -> VerifierKey | None:
-    try:
-        key = VerifierKey.parse(vkey)
-    except NoteError:
-        return None
-    return key if key.name == origin and key.type == ED25519 else None
-
-
-def _signed_by(note: str, opening: Opening) -> bool:
-    try:
-        checkpoint, _ = open_checkpoint(note, opening.keys)
-    except VerificationError:
-        return False
-    return checkpoint.origin == opening.origin
 
 
 def _accounted_for(opened: Sequence[Opening], here: Sequence[Opening]) -> set[str]:

@@ -20,7 +20,7 @@ from traceai.ledger.records import SCHEMAS, Record
 # Possessive throughout: what a class of characters has taken is never given back, so matching is one pass over the bytes.
 _NAME = rb'"[^"\\\x00-\x1f\x7f]{1,200}+"'
 _TEXT = rb'"[^"\\\x00-\x1f\x7f]{0,2000}+"'
-_DECIMAL = rb'"-?+(?>0|[1-9][0-9]*+)(?:\.[0-9]++)?+"'
+_DECIMAL = rb'"(?!-0(?:\.0++)?+")-?+(?>0|[1-9][0-9]*+)(?:\.[0-9]++)?+"'
 _PAIR = b"%s:%s" % (_NAME, _DECIMAL)
 _MAP = b"((?:%s(?:,%s)*+)?+)" % (_PAIR, _PAIR)
 
