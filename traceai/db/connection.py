@@ -3,6 +3,7 @@
 import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import sqlalchemy
@@ -135,11 +136,19 @@ def create_engine(url: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _in_utc(connection: object, _: object) -> None:
-        connection.execute("SET TIME ZONE 'UTC'")  # type: ignore[attr-defined]  # a psycopg connection
-        connection.commit()  # type: ignore[attr-defined]
+    def _settled(connection: psycopg.Connection[Any], _: object) -> None:
+        settle(connection)
 
     return engine
+
+
+def settle(connection: psycopg.Connection[Any]) -> None:
+    """Whatever the database or the role is set to: times in UTC, texts in UTF-8, and no hanging up on who thinks."""
+    connection.execute(
+        "SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'; SET datestyle TO 'ISO';"
+        " SET idle_session_timeout TO 0; SET idle_in_transaction_session_timeout TO 0"
+    )
+    connection.commit()
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from tests.conftest import cloned
 from tests.ledger.test_log import refusal
-from traceai.db.connection import Database
+from traceai.db.connection import Database, create_engine
+from traceai.errors import DatabaseUnavailableError
 from traceai.ledger import log, merkle
 from traceai.ledger.tree import DatabaseTree
 from traceai.ledger.verification import spans, verifier
@@ -74,6 +75,32 @@ def test_a_change_in_any_span_is_found(trace: Trace, sql: Sql, workers: int) -> 
         assert f"table model_refused, journal index {index} " in found
     assert "table tree_node, level 1, index 20:" in found
     assert "entries 5120 to 5375 lead to" in found
+
+
+def test_a_process_that_gets_no_connection_is_said_in_a_sentence(trace: Trace, sql: Sql) -> None:
+    sql("CREATE ROLE only_one LOGIN CONNECTION LIMIT 1")
+    try:
+        sql("GRANT pg_read_all_data TO only_one")
+        engine = create_engine(trace.database.engine.url.set(username="only_one").render_as_string(hide_password=False))
+        with pytest.raises(DatabaseUnavailableError, match="too many connections"):
+            verifier.verify(engine, workers=2)
+        engine.dispose()
+    finally:
+        sql("DROP ROLE only_one")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_database_is_set_to_does_not_change_what_is_read(trace: Trace, sql: Sql, workers: int) -> None:
+    (name,) = sql("SELECT current_database()")[0]
+    for setting in (
+        "client_encoding = 'LATIN1'", "datestyle = 'German'", "timezone = 'Asia/Tokyo'", "bytea_output = 'escape'",
+        "extra_float_digits = -15", "idle_session_timeout = 1", "idle_in_transaction_session_timeout = 1",
+    ):  # fmt: skip
+        sql(f'ALTER DATABASE "{name}" SET {setting}')
+    trace.database.engine.dispose()
+    outcome = verifier.verify(trace.database.engine, workers=workers)
+    assert outcome.holds, [fact.findings for fact in outcome.facts if not fact.holds]
+    assert outcome.size == SIZE
 
 
 def test_a_later_run_goes_on_from_an_earlier_one(trace: Trace) -> None:

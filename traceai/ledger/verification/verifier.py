@@ -28,7 +28,7 @@ from traceai.ledger.verification.datasets import verify_snapshots
 from traceai.ledger.verification.facts import Fact, KnownHead, Outcome, Verified
 from traceai.ledger.verification.server import check_partitions, check_server, look_in_the_catalog_first
 from traceai.ledger.verification.spans import SPAN, Findings, Span
-from traceai.ledger.verification.workers import Stretch, join, no_stragglers, work
+from traceai.ledger.verification.workers import Stretch, no_stragglers, work
 
 HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 JOURNAL: Table = tables.Journal.__table__  # type: ignore[attr-defined]
@@ -169,13 +169,13 @@ class _Verifier:
         url = self.connection.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         snapshot = self.connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
         with (
-            ProcessPoolExecutor(self.workers, get_context("spawn"), join, (url, snapshot)) as pool,
+            ProcessPoolExecutor(self.workers, get_context("spawn")) as pool,
             no_stragglers(pool),
         ):
             # Never more under way than the processes need: what is done waits here for its turn, and memory stays flat.
             waiting: deque[Future[Span]] = deque()
             for stretch in stretches:
-                waiting.append(pool.submit(work, stretch))
+                waiting.append(pool.submit(work, url, snapshot, stretch))
                 if len(waiting) > 2 * self.workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import psycopg
 
+from traceai.db.connection import settle
+from traceai.errors import UnavailableError
 from traceai.ledger.verification import spans
 from traceai.ledger.verification.server import look_in_the_catalog_first
 from traceai.ledger.verification.spans import Span
@@ -14,29 +18,38 @@ from traceai.ledger.verification.spans import Span
 # Where a span begins and ends, and the sizes at which the tree is wanted.
 Stretch = tuple[int, int, tuple[int, ...]]
 
-_shared: dict[str, psycopg.Connection[Any]] = {}
 
-
-def join(url: str, snapshot: str) -> None:
-    """Look at the same moment of the database as the process that asks."""
+@cache
+def _joined(url: str, snapshot: str) -> psycopg.Connection[Any]:
+    """This process's connection, which sees the same moment of the database as the process that asks."""
     connection = psycopg.connect(url)
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.execute("SET TIME ZONE 'UTC'")
-    connection.commit()
+    settle(connection)
     connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
     look_in_the_catalog_first(connection)
-    _shared["connection"] = connection
+    return connection
 
 
-def work(stretch: Stretch) -> Span:
-    return spans.verify_span(_shared["connection"], *stretch)
+def work(url: str, snapshot: str, stretch: Stretch) -> Span:
+    """Raises:
+    psycopg.OperationalError: this process gets no connection.
+    """
+    return spans.verify_span(_joined(url, snapshot), *stretch)
 
 
 @contextmanager
 def no_stragglers(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Whoever stops early, for an error or an interrupt, waits for no work that nobody wants."""
+    """Whoever stops early, for an error or an interrupt, waits for no work that nobody wants.
+
+    Raises:
+        UnavailableError: a process was killed.
+    """
     try:
         yield
+    except BrokenProcessPool as error:
+        raise UnavailableError(
+            "One of the processes that verify was ended from outside, perhaps for want of memory; run it with `--workers 1`."
+        ) from error
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
