@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -28,6 +29,13 @@ DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 def _no_inherited_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TRACEAI_HOME", "TRACEAI_DATABASE_URL", "TRACEAI_BLOBS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_arrive() -> None:
+    """A shell starts what runs in its background with interrupts ignored, and every process that a test starts inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
