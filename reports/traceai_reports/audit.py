@@ -1,5 +1,6 @@
 """The report on all decisions of a scope: counts, rates, what they stand on, and the decisions themselves."""
 
+from collections import Counter
 from pathlib import Path
 
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
@@ -244,10 +245,10 @@ def _errors(content: AuditReport, gallery: Gallery) -> list[Flowable]:
                 "verified: see the rates and their intervals."
             ),
         ]
-    total = content.errors_total or len(content.errors)
-    if total > len(content.errors):
-        story.append(prose(f"{len(content.errors):,} of {total:,} verified errors are shown."))
-    return [*story, *gallery.cards()]
+    found = content.errors_found or Counter(str(error.row.error) for error in content.errors)
+    if found.total() > len(content.errors):
+        story.append(prose(f"{len(content.errors):,} of {found.total():,} verified errors are shown."))
+    return [*story, *gallery.cards(found)]
 
 
 def _failed(content: AuditReport) -> list[Flowable]:

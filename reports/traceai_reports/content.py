@@ -4,6 +4,7 @@ Recorded numbers are decimal strings, printed exactly as they stand in the recor
 zone. A report that would contradict itself is refused when its content is made.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -375,7 +376,8 @@ class AuditReport:
         periods: The same inspections by day, lot or station, in the order to draw; empty for no chart.
         decisions: The lines to print, in ledger order. Fewer than `counts` when the caller limits the table.
         reviewed, simulated: Parts with a review, and how many of those reviews no person made.
-        errors: Verified errors to show, however ordered; `errors_total` when there are more than are shown.
+        errors: Verified errors to show, however ordered.
+        errors_found: How many there are of each kind (`DecisionRow.error`); None where all are shown.
         first_index, last_index: Ledger indices of the first and the last inspection in scope.
         unreadable: Ledger indices of entries that the report should quote and cannot.
     """
@@ -391,7 +393,7 @@ class AuditReport:
     decisions: tuple[DecisionRow | Unreadable, ...] = ()
     models: tuple[ModelVersion, ...] = ()
     errors: tuple[VerifiedError, ...] = ()
-    errors_total: int | None = None
+    errors_found: Counter[str] | None = None
     failed: tuple[FailedInspection | Unreadable, ...] = ()
     reviewed: int = 0
     simulated: int = 0

@@ -4,6 +4,7 @@ A report quotes the journal's bytes wherever it can, because those are what can 
 (`quotes`). Counts, rates and periods are of the tables, which the verification in the report compares with the journal.
 """
 
+from collections import Counter
 from typing import Any
 
 from sqlalchemy import Table, case, func, select
@@ -153,7 +154,7 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
             decisions=listed.decisions,
             models=models,
             errors=tuple(_error(session, trace.blobs, error) for error in listed.errors[:SHOWN_ERRORS]),
-            errors_total=len(listed.errors),
+            errors_found=Counter(str(error.row.error) for error in listed.errors),
             failed=listed.failed,
             reviewed=report.reviewed,
             simulated=report.simulated,

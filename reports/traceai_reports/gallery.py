@@ -1,6 +1,6 @@
 """Verified errors as pictures: false negatives first, for they are what a customer meets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
@@ -40,14 +40,19 @@ class Gallery:
             )
         )
 
-    def cards(self) -> list[Flowable]:
-        """Two cards a row, each with image and heat map side by side."""
+    def cards(self, found: Mapping[str, int]) -> list[Flowable]:
+        """Two cards a row, each with image and heat map side by side.
+
+        found: how many errors there are of each kind; those without a card are counted in the headings.
+        """
         story: list[Flowable] = []
         for kind, title in _TITLES.items():
             cards = [_card(*entry) for entry in self.entries if entry[0].row.error == kind]
             rows = [_row(cards[k : k + 2]) for k in range(0, len(cards), 2)]
-            if rows:
-                story += [KeepTogether([Heading(f"{title} ({len(cards):,})", 1), Spacer(0, 2), rows[0]]), *rows[1:]]
+            total = found.get(kind, 0)
+            if total:
+                counted = f"{total:,}" if len(cards) == total else f"{len(cards):,} of {total:,}"
+                story += [KeepTogether([Heading(f"{title} ({counted})", 1), Spacer(0, 2), *rows[:1]]), *rows[1:]]
         if story:
             story.append(prose("Left the image, right the heat map of the same forward pass.", style=CAPTION))
         return story

@@ -1,4 +1,5 @@
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
@@ -123,8 +124,12 @@ def test_false_negatives_come_before_false_positives(out):
 
 def test_errors_beyond_those_shown_are_counted(out):
     content = samples.audit()
-    text = written(replace(content, errors=content.errors[:2], errors_total=5), out)
-    assert "2 of 5 verified errors are shown." in text
+    shown = [error for error in content.errors if error.row.error == "false negative"]
+    found = Counter({"false negative": 1200, "false positive": 3})
+    text = written(replace(content, errors=tuple(shown), errors_found=found), out)
+    assert "2 of 1,203 verified errors are shown." in text
+    assert "False negatives: defective parts that were passed (2 of 1,200)" in text
+    assert "False positives: good parts that were rejected (0 of 3)" in text
 
 
 def test_without_verified_errors_none_is_claimed_absent(out):
