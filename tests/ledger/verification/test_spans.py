@@ -94,7 +94,7 @@ def test_what_the_database_is_set_to_does_not_change_what_is_read(trace: Trace, 
     (name,) = sql("SELECT current_database()")[0]
     for setting in (
         "client_encoding = 'LATIN1'", "datestyle = 'German'", "timezone = 'Asia/Tokyo'", "bytea_output = 'escape'",
-        "extra_float_digits = -15", "idle_session_timeout = 1", "idle_in_transaction_session_timeout = 1",
+        "extra_float_digits = -15", "idle_session_timeout = 200", "idle_in_transaction_session_timeout = 200",
     ):  # fmt: skip
         sql(f'ALTER DATABASE "{name}" SET {setting}')
     trace.database.engine.dispose()
