@@ -168,11 +168,9 @@ def leaves_only(engine: Engine, count: int) -> None:
     """A journal that is good for nothing but its tree: `count` leaves and the nodes above them."""
     frontier = Frontier()
     with psycopg.connect(_plain(engine)) as connection:
-        for last in range(0, count + 2**20, 2**20):
-            connection.execute("UPDATE ledger_head SET size = %s", [last])
-            connection.execute("SELECT traceai_extend(%s)", [last])
         for start in range(0, count, 2**18):
             nodes = []
+            connection.execute("SELECT traceai_extend(%s)", [start + 2**18])
             with connection.cursor().copy('COPY journal ("index", entry, leaf_hash) FROM STDIN') as copy:
                 for index in range(start, min(start + 2**18, count)):
                     leaf = leaf_hash(index.to_bytes(8, "big"))
