@@ -104,7 +104,7 @@ def _reference(engine: Engine, count: int = 50_000) -> float:
 
 
 def _hold(engine: Engine, since: Verified | None = None) -> None:
-    outcome = verifier.verify(engine, since=since, workers=os.cpu_count() or 1)
+    outcome = verifier.verify(engine, since=since, workers=verifier.processes(engine, since))
     assert outcome.holds, [finding for fact in outcome.facts for finding in fact.findings][:3]
 
 

@@ -51,11 +51,11 @@ def database(url: str, name: str) -> Engine:
 
 def decisions(engine: Engine, count: int) -> int:
     """Append `count` decisions of one station, each as large as a real one. Returns the bytes of their entries."""
-    source = random.Random(count)  # figures have to repeat
     with engine.begin() as connection:
         size, stored = connection.execute(text("SELECT size, frontier FROM ledger_head")).one()
         done = connection.execute(text("SELECT coalesce(max(last_seq), 0) FROM station")).scalar_one()
         connection.execute(text("SELECT traceai_extend(:n)"), {"n": size + count + 2**19})
+    source = random.Random(size)  # figures have to repeat, and identifiers must not
     frontier, total = Frontier(size, stored), 0
     first = [] if size else _before()
     while count > 0:
