@@ -70,8 +70,7 @@ def decisions(engine: Engine, count: int) -> int:
             ),
             {"n": done},
         )
-    with psycopg.connect(_plain(engine), autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")
+    _settle(engine)
     return total
 
 
@@ -183,8 +182,14 @@ def leaves_only(engine: Engine, count: int) -> None:
             "UPDATE ledger_head SET size = %s, root = %s, frontier = %s",
             (frontier.size, frontier.root(), bytes(frontier)),
         )
+    _settle(engine)
+
+
+def _settle(engine: Engine) -> None:
+    """Have the server finish what loading left to do, or it does so beside what is measured next."""
     with psycopg.connect(_plain(engine), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
 
 
 def _plain(engine: Engine) -> str:

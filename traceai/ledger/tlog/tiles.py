@@ -223,13 +223,16 @@ def _subtrees(reader: TreeReader, ranges: Sequence[tuple[int, int]]) -> list[byt
     """MTH(D[start:stop]) of each range, all of which are nodes of one tree: `start` is a multiple of the range's own height."""
     runs = [list(_runs(start, stop)) for start, stop in ranges]
     reads = _merged(run for of_range in runs for run in of_range)
-    known: dict[tuple[int, int], bytes] = {}
-    for (level, start, _), hashes in zip(reads, _read(reader, reads), strict=True):
-        for number, found in enumerate(hashes, start):
-            known[level, number] = found
-    return [
-        _fold([[known[level, i] for i in range(start, stop)] for level, start, stop in of_range]) for of_range in runs
-    ]
+    tiles = {
+        (level, start // WIDTH): (start, hashes)
+        for (level, start, _), hashes in zip(reads, _read(reader, reads), strict=True)
+    }
+
+    def known(level: int, start: int, stop: int) -> Sequence[bytes]:
+        first, hashes = tiles[level, start // WIDTH]
+        return hashes[start - first : stop - first]
+
+    return [_fold([known(*run) for run in of_range]) for of_range in runs]
 
 
 def _runs(start: int, stop: int) -> Iterator[Run]:
@@ -243,10 +246,10 @@ def _runs(start: int, stop: int) -> Iterator[Run]:
 
 
 def _merged(runs: Iterable[Run]) -> list[Run]:
-    """The same hashes in as few runs as there can be, none of which leaves its tile."""
+    """All these hashes in one run a tile. A hash that lies between two of them costs less than another run."""
     merged: list[Run] = []
     for level, start, stop in sorted(runs):
-        if merged and merged[-1][0] == level and merged[-1][2] == start and start % WIDTH:
+        if merged and merged[-1][0] == level and merged[-1][1] // WIDTH == start // WIDTH:
             merged[-1] = (level, merged[-1][1], stop)
         else:
             merged.append((level, start, stop))
