@@ -169,6 +169,8 @@ def _kind(hint: Any) -> Kind:
 
 def readable(value: Any) -> str:
     """A column value as a person would want it named in a finding."""
+    if value is None:
+        return "no value"
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime):

@@ -105,13 +105,13 @@ def differences(expected: Mapping[str, Any], row: Mapping[str, Any]) -> list[tup
     """Every column of a row of `standing` that is not as `project` has it: (column, what stands, what was recorded)."""
     found = []
     for column, stands in row.items():
-        recorded = expected.get(column)
+        recorded, era = expected.get(column), ""
         if isinstance(recorded, datetime):
-            recorded = f"{timestamp(recorded)} AD"
+            recorded, era = f"{timestamp(recorded)} AD", " AD"
         elif isinstance(recorded, dict | list):
             recorded = canonical.dumps(recorded).decode()
         if not _same(stands, recorded):
-            found.append((column, readable(stands), readable(recorded)))
+            found.append((column, readable(stands).removesuffix(era), readable(recorded).removesuffix(era)))
     return found
 
 

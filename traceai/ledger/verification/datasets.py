@@ -70,4 +70,5 @@ def _locate(snapshot: RowMapping, listing: bytes, blobs: BlobStore, fact: Fact) 
             continue
         for column, value in then[path].items():
             if now[path][column] != value:
-                fact.fail(f"{where}, column {column}: {now[path][column]} stands, {value} was recorded")
+                stands = readable(now[path][column])
+                fact.fail(f"{where}, column {column}: {stands} stands, {readable(value)} was recorded")
