@@ -42,7 +42,7 @@ def signed(session: Session, known: Known) -> Signed:
     if not opened:
         return Signed()
     current = opened[-1]
-    found = None if known.newest else serving.newest(connection, current.origin, current.keys)
+    found = None if known.newest else serving.newest(connection, current.origin, current.signers)
     note = found.note if found else known.newest
     checkpoint = _checkpoint(connection, head, opened, note) if note else None
     return Signed(current.origin, str(current.key) if current.key else None, checkpoint)

@@ -12,13 +12,15 @@ from tests.api.conftest import Client
 from tests.ledger.test_log import refusal
 from traceai import access
 from traceai.inspection.decision import Decision
-from traceai.ledger import log, merkle
+from traceai.ledger import log, merkle, records
 from traceai.ledger.note import SigningKey, VerifierKey, sign_note
 from traceai.ledger.tlog import tiles
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai.ledger.tlog.tiles import Tile, parse_entry_bundle
 from traceai.sdk import Trace
 from traceai_api.app import create_app
+
+Sql = Callable[..., list[tuple]]
 
 
 def grow(trace: Trace, more: int) -> None:
@@ -124,29 +126,53 @@ def test_what_was_recorded_after_the_checkpoint_is_not_served_yet(trace: Trace, 
     assert answer.json()["code"] == "tile-not-found"
 
 
-def test_a_row_that_the_log_did_not_sign_or_has_no_tree_for_is_not_served(
-    trace: Trace, client: Client, sql: Callable[..., list[tuple]]
-) -> None:
+def enter(sql: Sql, size: int, note: str) -> None:
+    sql(
+        "INSERT INTO checkpoint (id, origin, size, root, note, created_at) SELECT"
+        " gen_random_uuid(), origin, %s, %s, %s, now() + interval '1 day' FROM ledger_opened LIMIT 1",
+        size, bytes(32), note,
+    )  # fmt: skip
+
+
+def test_a_row_that_the_log_did_not_sign_is_not_served(trace: Trace, client: Client, sql: Sql) -> None:
+    grow(trace, 3)
+    retired = trace.signer.keys.load(key_of(trace))
+    trace.signer.rotate("ada", "It was copied.")
     grow(trace, 3)
     genuine = Follower(client("auditor"), key_of(trace)).checkpoint()
-    key = trace.signer.keys.load(key_of(trace))
     stranger = SigningKey.generate(genuine.origin)
-    ahead = Checkpoint(genuine.origin, genuine.size + 100, genuine.root)
-    forged = Checkpoint(genuine.origin, genuine.size, bytes(32))
-    for size, note in (
-        (ahead.size, sign_note(ahead.text(), key)),  # signed, and of more than there is: yesterday's backup
-        (genuine.size, sign_note(ahead.text(), key)),  # the same, in the place of another
-        (genuine.size, sign_note(forged.text(), stranger)),
-        (genuine.size, "no note"),
-    ):
-        sql(
-            "INSERT INTO checkpoint (id, origin, size, root, note, created_at) VALUES"
-            " (gen_random_uuid(), %s, %s, %s, %s, now() + interval '1 day')",
-            genuine.origin, size, bytes(32), note,
-        )  # fmt: skip
+    with trace.database.session() as session:
+        log.append(
+            session,
+            [
+                records.LedgerKey(
+                    origin=genuine.origin,
+                    key=str(stranger.verifier),
+                    replaces=str(retired.verifier),
+                    actor="x",
+                    reason="x",
+                )
+            ],
+        )
+    ahead = Checkpoint(genuine.origin, genuine.size + 1, bytes(32))
+    enter(sql, ahead.size, sign_note(ahead.text(), stranger))
+    enter(sql, ahead.size, sign_note(ahead.text(), retired))
+    enter(sql, ahead.size, "no note")
+    enter(sql, genuine.size, sign_note(ahead.text(), trace.signer.keys.load(key_of(trace))))
     assert Follower(client("auditor"), key_of(trace)).checkpoint() == genuine
-    answer = client("auditor").get(f"/v1/ledger/tile/0/000.p/{genuine.size + 1}")
+    answer = client("auditor").get(f"/v1/ledger/tile/0/000.p/{ahead.size}")
     assert answer.json()["code"] == "tile-not-found"
+
+
+def test_what_the_log_signed_is_served_though_the_journal_became_shorter(
+    trace: Trace, client: Client, sql: Sql
+) -> None:
+    grow(trace, 3)
+    ahead = Checkpoint(key_of(trace).name, 100, bytes(32))
+    enter(sql, ahead.size, sign_note(ahead.text(), trace.signer.keys.load(key_of(trace))))
+    assert Follower(client("auditor"), key_of(trace)).checkpoint() == ahead
+    answer = client("auditor").get("/v1/ledger/tile/0/000.p/100")
+    assert answer.json()["code"] == "ledger-gap"
 
 
 @pytest.mark.parametrize(

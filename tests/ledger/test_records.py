@@ -118,6 +118,11 @@ def test_no_record_is_made_of_a_time_that_no_calendar_has(moment: str) -> None:
         review(occurred_at=moment)
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00.000000Z", "0999-12-31T23:59:59.999999Z"])
+def test_a_year_has_four_digits(moment: str) -> None:
+    assert Entry.parse(Entry.seal(review(occurred_at=moment), moment).data).recorded_at == moment
+
+
 @pytest.mark.parametrize("number", ["0", "0.0", "-0.01", "-0.10", "-1.0", "10", "-100.5"])
 def test_a_number_is_recorded_as_it_is_written(number: str) -> None:
     assert records.Audit(stratum="all", probability=number, drawn=True).probability == number

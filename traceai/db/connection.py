@@ -143,11 +143,14 @@ def create_engine(url: str) -> Engine:
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
-    """Whatever the database or the role is set to: times in UTC, texts in UTF-8, and no hanging up on who thinks."""
+    """Whatever the database or the role is set to: times in UTC, texts in UTF-8, and no hanging up on who works, or thinks."""
     connection.execute(
-        "SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'; SET datestyle TO 'ISO';"
-        " SET idle_session_timeout TO 0; SET idle_in_transaction_session_timeout TO 0"
+        "SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'; SET datestyle TO 'ISO'; SET quote_all_identifiers TO off;"
+        " SET statement_timeout TO 0; SET idle_in_transaction_session_timeout TO 0"
     )
+    for timeout, since in (("idle_session_timeout", 14), ("transaction_timeout", 17)):
+        if connection.info.server_version >= since * 10_000:
+            connection.execute(f"SET {timeout} TO 0".encode())
     connection.commit()
 
 

@@ -915,6 +915,23 @@ def test_what_signing_refused_the_next_append_is_asked_about(ours: Trace) -> Non
 # --- the clock ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_home_without_its_checkpoints_signs_nothing_where_more_was_signed_than_there_is(
+    ours: Trace, sql: Callable[..., list[tuple]]
+) -> None:
+    """The database is an older one, and the store was lost: the one row left says that something was signed."""
+    stored = ours.checkpoint()
+    key = ours.signer.keys.load(ours.signer.verifier_keys(stored.origin)[0])
+    ahead = Checkpoint(stored.origin, stored.size + 100, bytes(32))
+    sql("UPDATE checkpoint SET size = %s, note = %s", ahead.size, sign_note(ahead.text(), key))
+    with sqlite3.connect(ours.signer.store.path) as store:
+        for (trigger,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            store.execute(f"DROP TRIGGER {trigger}")
+        store.execute("DELETE FROM checkpoint")
+    store.close()
+    with pytest.raises(CheckpointStoreError, match="and the checkpoints that were signed with it are not"):
+        ours.checkpoint()
+
+
 def test_a_clock_that_was_set_back_is_told_and_stops_nothing(ours: Trace) -> None:
     assert ours.signer.state().clock_behind is None
     future = datetime.now(UTC) + timedelta(hours=5)

@@ -95,6 +95,7 @@ def test_what_the_database_is_set_to_does_not_change_what_is_read(trace: Trace, 
     for setting in (
         "client_encoding = 'LATIN1'", "datestyle = 'German'", "timezone = 'Asia/Tokyo'", "bytea_output = 'escape'",
         "extra_float_digits = -15", "idle_session_timeout = 200", "idle_in_transaction_session_timeout = 200",
+        "quote_all_identifiers = on", "statement_timeout = 50",
     ):  # fmt: skip
         sql(f'ALTER DATABASE "{name}" SET {setting}')
     trace.database.engine.dispose()

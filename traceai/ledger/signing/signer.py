@@ -374,7 +374,7 @@ def _previous(connection: Connection, memory: list[Stored], opened: tuple[Openin
     """What a new origin continues: what this home signed last, or else what the ledger shows of itself."""
     if memory:
         return {"origin": memory[-1].origin, "size": memory[-1].size, "root": memory[-1].root.hex()}
-    found = serving.newest(connection, opened[-1].origin, opened[-1].keys) if opened else None
+    found = serving.newest(connection, opened[-1].origin, opened[-1].signers) if opened else None
     if found is None:
         return None
     return {"origin": found.checkpoint.origin, "size": found.checkpoint.size, "root": found.checkpoint.root.hex()}

@@ -32,7 +32,7 @@ from traceai.ledger.note import VerifierKey
 from traceai.ledger.records import Entry, LedgerKey, LedgerOpened
 from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
 from traceai.ledger.signing.keys import KeyFolder
-from traceai.ledger.signing.serving import newest, signing_key
+from traceai.ledger.signing.serving import Signers, newest, signing_key, takes_over
 from traceai.ledger.tlog import tiles
 from traceai.ledger.tree import DatabaseTree
 
@@ -85,6 +85,10 @@ class Opening:
     @property
     def key(self) -> VerifierKey | None:
         return self.keys[-1] if self.keys else None
+
+    @property
+    def signers(self) -> Signers:
+        return tuple((index, key) for (index, _), key in zip(self.acts, self.keys, strict=False))
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,7 @@ def openings(connection: Connection, head: Head) -> tuple[Opening, ...]:
         elif isinstance(record, LedgerKey) and found:
             last = found[-1]
             key = signing_key(record.origin, record.key)
-            # A key counts where it takes the current one's place, and nowhere else; one that was replaced never comes back.
-            if key and record.origin == last.origin and record.replaces == str(last.key) and key not in last.keys:
+            if key and record.origin == last.origin and takes_over(key, record.replaces, last.keys):
                 found[-1] = replace(last, acts=(*last.acts, act), keys=(*last.keys, key))
     return tuple(found)
 
@@ -236,7 +239,7 @@ def _signer(
     """Whose turn it is to sign a journal that nothing here contradicts."""
     if current.key is None or not keys.has(current.key):
         return State.FOREIGN, f"The current key of {current.origin} is not in this home"
-    if last is None and newest(connection, current.origin, current.keys) is not None:
+    if last is None and newest(connection, current.origin, current.signers) is not None:
         return State.UNANCHORED, _lost(current)
     signed = f"{last.size} of {head.size} entries" if last else "nothing yet"
     return State.OURS, f"Signed here as {current.origin}: {signed}"
