@@ -76,9 +76,9 @@ def signing_key(origin: str, vkey: str) -> VerifierKey | None:
     return key if key.name == origin and key.type == ED25519 else None
 
 
-def takes_over(key: VerifierKey | None, replaces: str, before: Sequence[VerifierKey]) -> bool:
+def takes_over(key: VerifierKey, replaces: str, before: Sequence[VerifierKey]) -> bool:
     """A key counts where it takes the current one's place, and nowhere else; one that was replaced never comes back."""
-    return key is not None and bool(before) and replaces == str(before[-1]) and key not in before
+    return bool(before) and replaces == str(before[-1]) and key not in before
 
 
 def _signers(connection: Connection, origin: str, first: str, index: int) -> Signers:

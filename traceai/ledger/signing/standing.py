@@ -88,6 +88,7 @@ class Opening:
 
     @property
     def signers(self) -> Signers:
+        """Each key with the index of the entry that names it; where the opening named none that can sign, there is none."""
         return tuple((index, key) for (index, _), key in zip(self.acts, self.keys, strict=False))
 
 
