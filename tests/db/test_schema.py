@@ -72,3 +72,27 @@ def test_a_disabled_trigger_is_reported(trace: Trace, clone: str) -> None:
 def test_a_second_ledger_head_is_refused(trace: Trace) -> None:
     with pytest.raises(IntegrityError, match="only_one"), trace.database.engine.begin() as connection:
         connection.execute(text("INSERT INTO ledger_head VALUES (2, 0, sha256(''), '')"))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"ended_at": "2026-01-31 05:00Z"}, "ended_at"),
+        ({"lost": -1}, "counts"),
+        ({"delayed": -1}, "counts"),
+        ({"first_trigger": 7}, "triggers"),
+        ({"last_trigger": 7}, "triggers"),
+        ({"first_trigger": 8, "last_trigger": 7}, "triggers"),
+        ({"first_trigger": -1, "last_trigger": 7}, "triggers"),
+    ],
+)
+def test_a_gap_that_contradicts_itself_is_refused(trace: Trace, change: dict[str, object], rule: str) -> None:
+    row: dict[str, object] = {
+        "id": "01a209f6-0000-7000-8000-000000000000", "journal_index": 0, "occurred_at": "2026-01-31 06:20Z",
+        "recorded_at": "2026-01-31 06:20Z", "salt": b"salt", "station": "press-4", "began_at": "2026-01-31 06:00Z",
+        "ended_at": "2026-01-31 06:20Z", "cause_code": "declared", "cause": "A cable.", "delayed": 0, "lost": 0,
+        "first_trigger": None, "last_trigger": None, "actor": "ada", **change,
+    }  # fmt: skip
+    statement = text(f"INSERT INTO gap ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})")
+    with pytest.raises(IntegrityError, match=f"ck_gap_{rule}"), trace.database.engine.begin() as connection:
+        connection.execute(statement, row)

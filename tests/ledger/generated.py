@@ -1,9 +1,11 @@
 """Records of every type with anything in them that they may hold."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
+from traceai.clock import timestamp
 from traceai.ledger import records
 from traceai.ledger.projection import Branch, Kind, Leaf, shape
 from traceai.ledger.records import Record
@@ -18,6 +20,9 @@ DECIMAL = st.sampled_from(
 )  # fmt: skip
 DIGEST = st.binary(min_size=32, max_size=32).map(bytes.hex)
 COUNT = st.integers(0, 2**31 - 2)
+TIME = st.integers(-(2**31), 2**32).map(
+    lambda seconds: timestamp(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
+)
 JSON = st.dictionaries(
     NAME,
     st.recursive(st.none() | st.booleans() | COUNT | TEXT, lambda i: st.lists(i, max_size=3), max_leaves=4),
@@ -49,12 +54,22 @@ def fields(record_type: type[Record]) -> st.SearchStrategy[dict[str, Any]]:
                 Kind.NUMBER: DECIMAL,
                 Kind.BYTES: DIGEST,
                 Kind.UUID: st.uuids(version=4).map(str),
+                Kind.TIME: TIME,
             }[part.kind]
         return st.none() | made if part.nullable else made
 
     def name(part: Leaf | Branch) -> str:
         return part.path[-1] if isinstance(part, Leaf) else part.name
 
-    return st.fixed_dictionaries(
+    made = st.fixed_dictionaries(
         {name(p): of(p) for p in shape(record_type).parts if name(p) not in ("id", "salt", "occurred_at")}
     )
+    return made.map(_in_order) if record_type is records.Gap else made
+
+
+def _in_order(gap: dict[str, Any]) -> dict[str, Any]:
+    """The same, with what a gap's fields have to say of each other."""
+    began_at, ended_at = sorted((gap["began_at"], gap["ended_at"]))
+    triggers = (gap["first_trigger"], gap["last_trigger"])
+    first, last = (None, None) if None in triggers else sorted(triggers)
+    return gap | {"began_at": began_at, "ended_at": ended_at, "first_trigger": first, "last_trigger": last}

@@ -1,6 +1,7 @@
 import json
 import math
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,5 +173,48 @@ def test_an_entry_that_is_no_valid_record_of_a_known_schema_is_refused(change: d
 
 
 def test_every_schema_name_is_distinct_and_versioned() -> None:
-    assert len(records.SCHEMAS) == 13
+    assert len(records.SCHEMAS) == 14
     assert all(name.rpartition("/")[2].isdigit() for name in records.SCHEMAS)
+
+
+def gap(**changes: Any) -> records.Gap:
+    fields: dict[str, Any] = {
+        "station": "press-4",
+        "began_at": "2026-01-31T06:00:00.000000Z",
+        "ended_at": "2026-01-31T06:20:00.000000Z",
+        "cause_code": "database-unavailable",
+        "cause": "The database did not answer.",
+        "delayed": 37,
+        "lost": 0,
+        "first_trigger": None,
+        "last_trigger": None,
+        "actor": "press-4",
+    }
+    return records.Gap(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ended_at": "2026-01-31T05:59:59.999999Z"},
+        {"first_trigger": 7},
+        {"last_trigger": 7},
+        {"first_trigger": 8, "last_trigger": 7},
+        {"first_trigger": -1, "last_trigger": 7},
+        {"lost": -1},
+    ],
+)
+def test_a_gap_that_contradicts_itself_is_no_record(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        gap(**change)
+
+
+def test_a_gap_may_last_no_time_and_miss_one_trigger() -> None:
+    made = gap(ended_at="2026-01-31T06:00:00.000000Z", first_trigger=0, last_trigger=0)
+    assert Entry.parse(Entry.seal(made, AT).data).record == made
+
+
+def test_an_entry_of_a_gap_that_contradicts_itself_is_refused_in_words() -> None:
+    fields = json.loads(Entry.seal(gap(first_trigger=7, last_trigger=8), AT).data) | {"last_trigger": 6}
+    with pytest.raises(RecordError, match=r"Not a valid gap/1 record: .*the last trigger is below the first"):
+        Entry.parse(canonical.dumps(fields))

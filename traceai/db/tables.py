@@ -342,6 +342,34 @@ class TablesRebuilt(Evidence, table=True):
     reason: str
 
 
+class Gap(Evidence, table=True):
+    """Where the record of a station has a hole, or was late."""
+
+    __tablename__ = "gap"
+    __table_args__ = (
+        CheckConstraint("ended_at >= began_at", name="ended_at"),
+        CheckConstraint("delayed >= 0 AND lost >= 0", name="counts"),
+        CheckConstraint(
+            "(first_trigger IS NULL AND last_trigger IS NULL)"
+            " OR (first_trigger IS NOT NULL AND last_trigger IS NOT NULL"
+            " AND first_trigger >= 0 AND last_trigger >= first_trigger)",
+            name="triggers",
+        ),
+        Index("ix_gap_station", "station", "journal_index"),
+    )
+
+    station: str
+    began_at: datetime = Field(sa_type=UTC_TIME)
+    ended_at: datetime = Field(sa_type=UTC_TIME)
+    cause_code: str
+    cause: str
+    delayed: int = Field(sa_type=BigInteger)
+    lost: int = Field(sa_type=BigInteger)
+    first_trigger: int | None = Field(default=None, sa_type=BigInteger)
+    last_trigger: int | None = Field(default=None, sa_type=BigInteger)
+    actor: str
+
+
 # --- evidence that the journal holds by digest -------------------------------------------------------------------------
 
 
@@ -462,7 +490,7 @@ class AccessLog(SQLModel, table=True):
 
 EVIDENCE: tuple[type[Evidence], ...] = (
     Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued, LedgerOpened, LedgerKey,
-    WitnessPolicy, TablesRebuilt,
+    WitnessPolicy, TablesRebuilt, Gap,
 )  # fmt: skip
 APPEND_ONLY: tuple[type[SQLModel], ...] = (
     Journal, TreeNode, *EVIDENCE, HeatMap, DatasetImage, Checkpoint, AccessLog,

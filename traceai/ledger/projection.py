@@ -73,6 +73,7 @@ TABLES: dict[type[Record], type[tables.Evidence]] = {
     records.LedgerKey: tables.LedgerKey,
     records.WitnessPolicy: tables.WitnessPolicy,
     records.TablesRebuilt: tables.TablesRebuilt,
+    records.Gap: tables.Gap,
 }
 _PREFIXES = {"part": "", "operating_point": ""}
 _RENAMED = {"image_pixel_sha256": "pixel_sha256"}

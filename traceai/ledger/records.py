@@ -9,9 +9,18 @@ adds when it appends. Floats are decimal strings, times are RFC 3339 in UTC, has
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from traceai.clock import now, parse_timestamp, timestamp, uuid7
 from traceai.errors import InputError, RecordError
@@ -320,11 +329,44 @@ class TablesRebuilt(Record):
     reason: Text
 
 
+class Gap(Record):
+    """The record of a station has a hole here, or was late: from when to when, why, and what is missing.
+
+    delayed: decisions that were kept in the local spool and recorded late; they are all in the ledger.
+    lost: attempts of which nothing could be recorded; who asked was told.
+    first_trigger, last_trigger: the camera's counts that have no decision because of it.
+    actor: the recorder that writes it, or the person who declared it.
+    """
+
+    schema_name: ClassVar[str] = "gap/1"
+
+    station: Name
+    began_at: Timestamp
+    ended_at: Timestamp
+    cause_code: Name
+    cause: Text
+    delayed: Count
+    lost: Count
+    first_trigger: Count | None
+    last_trigger: Count | None
+    actor: Name
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.ended_at < self.began_at:  # one form of time, so text sorts as time does
+            raise ValueError("the gap ends before it begins")
+        if (self.first_trigger is None) != (self.last_trigger is None):
+            raise ValueError("of the triggers, one is given without the other")
+        if self.first_trigger is not None and self.last_trigger is not None and self.last_trigger < self.first_trigger:
+            raise ValueError("the last trigger is below the first")
+        return self
+
+
 SCHEMAS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
         Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
-        LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt,
+        LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt, Gap,
     )
 }  # fmt: skip
 
@@ -404,5 +446,5 @@ def require_reason(reason: str) -> None:
 def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         found = error.errors()[0]
-        return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+        return ": ".join(part for part in (".".join(map(str, found["loc"])), found["msg"]) if part)
     return str(error)

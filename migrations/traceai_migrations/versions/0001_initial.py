@@ -11,8 +11,8 @@ depends_on = None
 
 APPEND_ONLY = (
     "journal", "tree_node", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused",
-    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "heat_map", "dataset_image",
-    "checkpoint", "access_log",
+    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "gap", "heat_map",
+    "dataset_image", "checkpoint", "access_log",
 )  # fmt: skip
 
 # Against accidents. Malice is not stopped by a trigger; it is found by verification (docs/trust.md).
@@ -123,6 +123,33 @@ def upgrade() -> None:
         sa.UniqueConstraint("journal_index", name=op.f("uq_dataset_snapshot_journal_index")),
         sa.UniqueConstraint("name", "digest", name=op.f("uq_dataset_snapshot_name_digest")),
     )
+    op.create_table(
+        "gap",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("station", sa.String(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("cause_code", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("delayed", sa.BigInteger(), nullable=False),
+        sa.Column("lost", sa.BigInteger(), nullable=False),
+        sa.Column("first_trigger", sa.BigInteger(), nullable=True),
+        sa.Column("last_trigger", sa.BigInteger(), nullable=True),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.CheckConstraint("ended_at >= began_at", name=op.f("ck_gap_ended_at")),
+        sa.CheckConstraint("delayed >= 0 AND lost >= 0", name=op.f("ck_gap_counts")),
+        sa.CheckConstraint(
+            "(first_trigger IS NULL AND last_trigger IS NULL) OR (first_trigger IS NOT NULL AND last_trigger IS NOT NULL AND first_trigger >= 0 AND last_trigger >= first_trigger)",
+            name=op.f("ck_gap_triggers"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_gap")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_gap_journal_index")),
+    )
+    op.create_index("ix_gap_station", "gap", ["station", "journal_index"], unique=False)
     op.create_table(
         "heat_map",
         sa.Column("journal_index", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -502,6 +529,8 @@ def downgrade() -> None:
     op.drop_index("ix_inspection_id", table_name="inspection")
     op.drop_table("inspection")
     op.drop_table("heat_map")
+    op.drop_index("ix_gap_station", table_name="gap")
+    op.drop_table("gap")
     op.drop_table("dataset_snapshot")
     op.drop_index("ix_checkpoint_size", table_name="checkpoint")
     op.drop_table("checkpoint")

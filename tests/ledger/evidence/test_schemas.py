@@ -37,11 +37,15 @@ CONTINUED = records.LedgerOpened(
 REBUILT = records.TablesRebuilt(
     **samples.shared(24), mended={"review": {"changed": 1}}, actor="ada", reason="A row was altered."
 )
+GAP = records.Gap(
+    **samples.shared(26), station="press-4", began_at="2026-11-23T19:20:00.000000Z", ended_at="2026-11-23T19:25:00.000000Z",
+    cause_code="declared", cause="The cable was pulled.", delayed=0, lost=3, first_trigger=1041, last_trigger=1043, actor="ada",
+)  # fmt: skip
 ENTRIES = [
     *samples.plant().entries,
     *(
         samples.sealed(record)
-        for record in (REFUSED, REPORT, KEY, CONTINUED, REBUILT, samples.inspection(25, trigger=2**53 - 1))
+        for record in (REFUSED, REPORT, KEY, CONTINUED, REBUILT, GAP, samples.inspection(25, trigger=2**53 - 1))
     ),
 ]
 ODD = (

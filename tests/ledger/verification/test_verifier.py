@@ -41,6 +41,10 @@ WITNESSED = records.WitnessPolicy(
     witnesses=[records.Witness(name="witness.example", key="witness.example+00000000+BA==", url="https://witness.example")],
 )  # fmt: skip
 REBUILT = records.TablesRebuilt(mended={"review": {"changed": 1}}, actor="ada", reason="A row was altered.")
+LATE = records.Gap(
+    station="press-4", began_at="2026-01-31T06:00:00.000000Z", ended_at="2026-01-31T06:20:00.000000Z", delayed=4, lost=0,
+    cause_code="database-unavailable", cause="The database did not answer.", first_trigger=7, last_trigger=8, actor="press-4",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def finished(server: str, images: list[Path], tmp_path_factory: pytest.TempPathF
         with trace.database.session() as session:
             for decision, truth in ((decisions[0], "good"), (decisions[1], "defective")):
                 verdicts.add(session, history.find(session, decision.id), truth=truth, reviewer="ruth")
-            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED, REBUILT])
+            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE])
         with trace.database.session() as session:
             store.save(session, trace.blobs, take(folder / "data", "plates"), made_by="erin")
     assert settings.database_url is not None
@@ -211,7 +215,7 @@ def test_a_deleted_row(ledger: Trace, sql: Sql) -> None:
 
 EMPTIED = [
     *((str(t.__tablename__), f"tables: table {t.__tablename__}: the row of journal index") for t in EVIDENCE),
-    ("journal", "entries: journal index 0 to 24: removed from the end of the journal"),
+    ("journal", "entries: journal index 0 to 25: removed from the end of the journal"),
     ("heat_map", "the heat map is missing"),
     ("dataset_image", "datasets: dataset plates: 12 images were recorded, 0 are listed"),
     ("ledger_head", "tree: table ledger_head: its one row is missing"),

@@ -131,6 +131,16 @@ _NAME = _string("name", r"[^\x00-\x1f\x7f]+", 200)
 _TEXT = _string("text", r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*", 2000)
 _COUNT = _integer("count", 0)
 
+
+def _gap(value: Any, place: str) -> None:
+    """What the fields of a `gap/1` say of each other; one form of time, so text sorts as time does."""
+    if value["ended_at"] < value["began_at"]:
+        raise _refused(f"{place}.ended_at", "time after its beginning")
+    first, last = value["first_trigger"], value["last_trigger"]
+    if (first is None) != (last is None) or (first is not None and last < first):
+        raise _refused(f"{place}.last_trigger", "last of a range of triggers")
+
+
 _PART = _object({name: _nullable(_NAME) for name in ("product", "serial", "lot", "view")})
 _IMAGE = _object(
     {
@@ -168,9 +178,17 @@ _LOG_HEAD = _object({"origin": _NAME, "size": _COUNT, "root": _DIGEST})
 _WITNESS = _object({"name": _NAME, "key": _TEXT, "url": _TEXT})
 
 
-def _schema(schema: str, /, **fields: Check) -> tuple[str, Check]:
+def _schema(schema: str, /, *rules: Check, **fields: Check) -> tuple[str, Check]:
+    """rules: what the fields have to say of each other, once each of them is what it has to be."""
     shared = {"id": _ID, "occurred_at": _time, "salt": _SALT, "schema": _one_of(schema), "recorded_at": _time}
-    return schema, _object({**shared, **fields})
+    whole = _object({**shared, **fields})
+
+    def check(value: Any, place: str) -> None:
+        whole(value, place)
+        for rule in rules:
+            rule(value, place)
+
+    return schema, check
 
 
 SCHEMAS: dict[str, Check] = dict(
@@ -258,5 +276,19 @@ SCHEMAS: dict[str, Check] = dict(
             "witness-policy/1", origin=_NAME, threshold=_COUNT, witnesses=_list_of(_WITNESS), actor=_NAME, reason=_TEXT
         ),
         _schema("tables-rebuilt/1", mended=_names_to(_anything), actor=_NAME, reason=_TEXT),
+        _schema(
+            "gap/1",
+            _gap,
+            station=_NAME,
+            began_at=_time,
+            ended_at=_time,
+            cause_code=_NAME,
+            cause=_TEXT,
+            delayed=_COUNT,
+            lost=_COUNT,
+            first_trigger=_nullable(_COUNT),
+            last_trigger=_nullable(_COUNT),
+            actor=_NAME,
+        ),
     )
 )

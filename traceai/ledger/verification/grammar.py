@@ -37,6 +37,8 @@ class Grammar:
 
     def __init__(self, record_type: type[Record]) -> None:
         """Raises _NotRegularError."""
+        if record_type.__pydantic_decorators__.model_validators:
+            raise _NotRegularError  # one field says what another may be
         self.schema = record_type.schema_name
         self._source = self._object(shape(record_type), record_type)
         self._any = self._usual = re.compile(self._source)
