@@ -8,6 +8,7 @@ The message is one sentence that says what is wrong and what to do. The five bra
 - `VerificationError`: evidence does not hold; exit 1, never to be confused with a crash (exit 3).
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -20,6 +21,17 @@ class TraceaiError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+
+
+def recorded_error(code: str, message: str) -> TraceaiError:
+    """A failure as it stands on record, as the error that it was; one that a later release knew is an InputError."""
+
+    def families(family: type[TraceaiError]) -> Iterator[type[TraceaiError]]:
+        yield family
+        for kind in family.__subclasses__():
+            yield from families(kind)
+
+    return next((kind for kind in families(TraceaiError) if kind.code == code), InputError)(message)
 
 
 class InputError(TraceaiError):

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 from traceai.clock import now
 from traceai.db.connection import Database
 from traceai.db.tables import Station
-from traceai.errors import AlreadyExistsError, InputError, ModelError
+from traceai.errors import (
+    AlreadyExistsError,
+    DatabaseUnavailableError,
+    InputError,
+    ModelError,
+    StationNotFoundError,
+)
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
 from traceai.inspection.batching import Batcher
 from traceai.inspection.inspector import BATCH, Inspector
+from traceai.inspection.known import KnownLines, Line
 from traceai.inspection.recording.recorder import Recorder
 from traceai.inspection.stages import Stages
-from traceai.ledger.records import ModelRef
 from traceai.ledger.signing.checkpoints import Stored
 from traceai.ledger.signing.signer import Signer
 from traceai.settings import Settings
@@ -43,7 +49,7 @@ class Trace:
         self.recorder = Recorder(database, settings.absolute_home)
         self.stages = Stages()
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
-        self._batchers: dict[bytes, Batcher] = {}
+        self._batchers: dict[str, Batcher] = {}
 
     def inspector(
         self,
@@ -55,6 +61,8 @@ class Trace:
         split: "Split | None" = None,
     ) -> Inspector:
         """An inspector for `NAME` (its active version) or `NAME@V` at a station.
+
+        While the database is away, what is asked for is what it was when the database last answered, if that was asked here before.
 
         Args:
             model: the version to inspect with.
@@ -68,22 +76,36 @@ class Trace:
             ModelError: a network of your own that was not passed as `module`.
             ModelTamperedError: its files are not what was registered; the refusal is recorded.
             StationNotFoundError: no such station.
+            DatabaseUnavailableError: the database is away, and this was never asked for in this home.
         """
         from traceai.inspection.engine import Engine  # noqa: PLC0415  # imports torch, which auditors do not need
         from traceai.models import registry  # noqa: PLC0415
 
-        with self.database.session() as session:
-            row = registry.find(session, model)
-            registry.require_usable(session, row.name, row.version)
-        if row.digest not in self._batchers:
+        line = self._line(model, station)
+        if line.digest not in self._batchers:
             loaded = registry.load(
-                self.database, self.blobs, row, actor=actor or operator(), module=module, parts=split
+                self.database, self.blobs, line.model, actor=actor or operator(), module=module, parts=split
             )
-            self._batchers[row.digest] = Batcher(Engine(loaded), BATCH)
-        reference = ModelRef(name=row.name, version=row.version, digest=row.digest.hex())
-        return Inspector(
-            self.database, self.blobs, self.recorder, self._batchers[row.digest], reference, station, self.stages
-        )
+            self._batchers[line.digest] = Batcher(Engine(loaded), BATCH)
+        return Inspector(self.database, self.blobs, self.recorder, self._batchers[line.digest], line, self.stages)
+
+    def _line(self, model: str, station: str) -> Line:
+        """What is asked for, as the database says, or as it said when it last answered."""
+        from traceai.models import registry  # noqa: PLC0415
+
+        known = KnownLines(self.settings.absolute_home)
+        try:
+            with self.database.session() as session:
+                row = registry.find(session, model)
+                registry.require_usable(session, row.name, row.version)
+                place = session.get(Station, station)
+        except DatabaseUnavailableError as away:
+            return known.recall(model, station, away)
+        if place is None:
+            raise StationNotFoundError(f"There is no station {station}; add it with `traceai station add {station}`.")
+        line = Line(row.name, row.version, row.digest.hex(), station, place.audit_pass_probability)
+        known.remember(model, line)
+        return line
 
     def register_model(
         self,
@@ -165,7 +187,8 @@ class Trace:
                 evaluation=evaluation or {},
                 made_by=made_by or operator(),
             )
-        self._batchers[row.digest] = Batcher(Engine(LoadedModel(row.digest.hex(), manifest, module, parts)), BATCH)
+        digest = row.digest.hex()
+        self._batchers[digest] = Batcher(Engine(LoadedModel(digest, manifest, module, parts)), BATCH)
         return f"{row.name}@{row.version}"
 
     def add_station(self, name: str, *, audit_pass_probability: float = DEFAULT_PASS_AUDIT) -> None:
@@ -211,6 +234,9 @@ class Trace:
 def connect(settings: Settings | None = None) -> Trace:
     """Open the database and the blob store that the environment names (`TRACEAI_HOME` and the others).
 
+    A database that does not answer may come back: lines that this home knows go on inspecting, and everything else raises
+    DatabaseUnavailableError where it is asked for.
+
     A new ledger gets its first entry here, which names its origin and its key. One that contradicts what this home signed can be
     looked at, and refuses to be written to.
 
@@ -232,7 +258,7 @@ def attach(settings: Settings | None = None) -> Trace:
     if settings.blobs is None:
         settings.ensure_home()
     blobs = BlobStore(settings.blobs_url)
-    return Trace(settings, Database.open(settings), blobs)
+    return Trace(settings, Database.open(settings, may_be_away=True), blobs)
 
 
 def operator() -> str:

@@ -8,7 +8,8 @@ from traceai.sdk import Trace
 from traceai_api import problems
 from traceai_api.answers import DATABASE, answers, describe
 from traceai_api.dependencies import TraceDep
-from traceai_api.routes import evidence, inspections, ledger, models
+from traceai_api.remembered import Remembered
+from traceai_api.routes import evidence, inspections, ledger, models, spool
 from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
@@ -34,10 +35,11 @@ def create_app(trace: Trace, *, minimum_index: int = 0) -> FastAPI:
     )
     app.state.trace = trace
     app.state.minimum_index = minimum_index
+    app.state.remembered = Remembered(trace.recorder.spool)
     problems.install(app)
-    app.add_middleware(GuardBodies, trace=trace)
+    app.add_middleware(GuardBodies, trace=trace, remembered=app.state.remembered)
     v1 = APIRouter(prefix="/v1")
-    for router in (inspections.router, models.router, evidence.router, ledger.router):
+    for router in (inspections.router, models.router, evidence.router, ledger.router, spool.router):
         v1.include_router(router)
     app.include_router(v1)
 

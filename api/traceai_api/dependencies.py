@@ -14,8 +14,9 @@ from traceai import access
 from traceai.access import GRANTS, Permission, Principal
 from traceai.clock import now, uuid7
 from traceai.db.tables import AccessLog
-from traceai.errors import AuthenticationError, InputError
+from traceai.errors import AuthenticationError, DatabaseUnavailableError, InputError
 from traceai.sdk import Trace
+from traceai_api.remembered import Asked, Remembered
 
 bearer = HTTPBearer(auto_error=False, description="`traceai token create --user NAME` prints a token once.")
 
@@ -44,6 +45,21 @@ def _who(session: Session, credentials: HTTPAuthorizationCredentials | None) -> 
         return error
 
 
+def _asked(request: Request, permission: Permission, asking: Principal | AuthenticationError) -> Asked:
+    known = asking if isinstance(asking, Principal) else None
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return Asked(
+        id=uuid7(),
+        at=now(),
+        user_name=known.name if known else "-",
+        role=known.role if known else "-",
+        permission=permission,
+        allowed=known is not None and permission in GRANTS[known.role],
+        method=request.method,
+        target=target.replace("\x00", "%00"),
+    )
+
+
 def allowed(permission: Permission) -> Callable[..., Principal]:
     """A dependency that lets in whoever may `permission`, and writes down that they asked, in either case.
 
@@ -55,22 +71,22 @@ def allowed(permission: Permission) -> Callable[..., Principal]:
         trace: TraceDep,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> Principal:
-        with trace.database.session() as session:
-            asking = _who(session, credentials)
-            known = asking if isinstance(asking, Principal) else None
-            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            session.add(
-                AccessLog(
-                    id=uuid7(),
-                    at=now(),
-                    user_name=known.name if known else "-",
-                    role=known.role if known else "-",
-                    permission=permission,
-                    allowed=known is not None and permission in GRANTS[known.role],
-                    method=request.method,
-                    target=target.replace("\x00", "%00"),
-                )
-            )
+        remembered: Remembered = request.app.state.remembered
+        token = credentials.credentials if credentials else ""
+        asking: Principal | AuthenticationError
+        try:
+            remembered.settle(trace.database)
+            with trace.database.session() as session:
+                asking = _who(session, credentials)
+                session.add(AccessLog(**_asked(request, permission, asking).model_dump()))
+            if isinstance(asking, Principal):
+                remembered.confirm(token, asking)
+        except DatabaseUnavailableError:
+            recalled = remembered.recall(token) if permission is Permission.INSPECT else None
+            if recalled is None:
+                raise
+            asking = recalled
+            remembered.keep(_asked(request, permission, asking))
         if not isinstance(asking, Principal):
             raise asking
         asking.require(permission)

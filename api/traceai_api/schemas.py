@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from traceai.clock import parse_timestamp
 from traceai.db import tables
+from traceai.inspection.decision import Decision
 from traceai.inspection.history import Dossier
+from traceai.inspection.recording.draft import Spooled
 from traceai.ledger import records
 from traceai.ledger.records import Audit, Entry, Explanation, Image, ModelRef, OperatingPoint, Part
 from traceai.stats.proportions import Proportion
@@ -73,6 +75,32 @@ class InspectionOut(BaseModel):
                     recorded_at=parse_timestamp(entry.recorded_at),
                 ),
             }
+        )
+
+
+class SpooledOut(BaseModel):
+    """A decision that is on the server's disk and not in the ledger yet; it can be looked up once it is."""
+
+    id: UUID
+    spooled_at: datetime
+    station: str
+    part: Part
+    model: ModelRef
+    verdict: Literal["pass", "reject", "undecided"] | None
+    predicted: str | None
+    defect_score: float | None
+
+    @classmethod
+    def of(cls, decision: Decision, kept: Spooled) -> "SpooledOut":
+        return cls(
+            id=UUID(decision.id),
+            spooled_at=kept.spooled_at,
+            station=decision.station,
+            part=decision.part,
+            model=decision.model,
+            verdict=None if decision.verdict is None else decision.verdict.value,
+            predicted=decision.predicted,
+            defect_score=decision.defect_score,
         )
 
 

@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from traceai import access
-from traceai.errors import AuthenticationError, ImageTooLargeError, TraceaiError
+from traceai.errors import AuthenticationError, DatabaseUnavailableError, ImageTooLargeError, TraceaiError
 from traceai.images.containers import DEFAULT_LIMITS
 from traceai.sdk import Trace
 from traceai_api.problems import problem, status_of
+from traceai_api.remembered import Remembered
 
 # The other fields of the form, and the form itself.
 SLACK = 64 * 1024
@@ -26,8 +27,8 @@ REFUSALS: dict[HTTPStatus, str] = {UNMEASURED: "length-required", TOO_LARGE: Ima
 class GuardBodies:
     """ASGI middleware for requests that bring a body. A stranger's goes on without it, to be logged and told 401."""
 
-    def __init__(self, app: ASGIApp, trace: Trace) -> None:
-        self.app, self.trace = app, trace
+    def __init__(self, app: ASGIApp, trace: Trace, remembered: Remembered) -> None:
+        self.app, self.trace, self.remembered = app, trace, remembered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH"}:
@@ -53,6 +54,9 @@ class GuardBodies:
                 access.authenticate(session, token if scheme.lower() == "bearer" else None)
         except AuthenticationError:
             return False
+        except DatabaseUnavailableError:
+            if self.remembered.recall(token) is None:
+                raise
         return True
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from sqlalchemy import func, select
 
 from tests.api.conftest import Client
+from tests.inspection.recording.drafts import away, delivered
 from traceai.db.tables import Inspection
 from traceai.images.decode import Limits, identify
 from traceai.inspection.decision import Decision
@@ -283,3 +284,56 @@ def test_models_and_their_lives(client: Client, recorded: list[Decision]) -> Non
 def test_the_ledgers_head(client: Client, recorded: list[Decision], trace: Trace) -> None:
     outcome = verifier.verify(trace.database.engine)
     assert client("auditor").get("/v1/ledger").json() == {"size": outcome.size, "root": outcome.root.hex()}
+
+
+# --- recorded once, whatever happens ------------------------------------------------------------------------------------
+
+CHOSEN = "0197fbd0-0000-7000-8000-000000000001"
+
+
+def test_a_request_that_is_repeated_with_its_id_records_nothing_twice(
+    client: Client, trace: Trace, recorded: list[Decision], images: Sequence[Path]
+) -> None:
+    station = client("station")
+    first, again = (post(station, images[0], id=CHOSEN, trigger="7") for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert first.json()["id"] == CHOSEN
+    other = post(station, images[1], id=CHOSEN)
+    assert (other.status_code, other.json()["code"]) == (409, "id-taken")
+    assert post(station, images[1], id="seven").status_code == 400
+    with trace.database.session() as session:
+        assert session.execute(select(func.count()).select_from(Inspection)).scalar_one() == 14
+
+
+def test_a_failed_inspection_that_is_repeated_is_told_as_it_was(
+    client: Client, trace: Trace, recorded: list[Decision], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image at all")
+    station = client("station")
+    first, again = (post(station, broken, id=CHOSEN) for _ in range(2))
+    assert (first.status_code, first.json()) == (again.status_code, again.json())
+    assert first.json()["inspection_id"] == CHOSEN
+
+
+def test_a_line_that_posts_goes_on_while_the_database_is_away(
+    client: Client, trace: Trace, clone: str, recorded: list[Decision], images: Sequence[Path]
+) -> None:
+    station, stranger, auditor = client("station"), client("station"), client("auditor")
+    assert post(station, images[0]).status_code == 201
+    with away(clone):
+        kept, again = (post(station, images[1], id=CHOSEN, trigger="8") for _ in range(2))
+        assert (kept.status_code, again.status_code) == (202, 202)
+        assert kept.json() == again.json()
+        assert kept.json()["verdict"] in {"pass", "reject", "undecided"}
+        # Nobody but who was let in before, and nothing but this.
+        assert post(stranger, images[2]).status_code == 503
+        assert station.get("/v1/inspections").status_code == 503
+    delivered(trace.recorder)
+    assert auditor.get(f"/v1/inspections/{CHOSEN}").json()["trigger"] == 8
+    status = auditor.get("/v1/spool").json()
+    assert (status["spooled"], status["waiting"], status["rejected"]) == (1, {}, [])
+    log = auditor.get("/v1/access-log").json()["items"]
+    assert sum(line["permission"] == "inspect" and line["allowed"] for line in log) == 3
+    assert verifier.verify(trace.database.engine).holds

@@ -1,15 +1,18 @@
 """`traceai inspect` that is cut short: what was recorded is told and signed, whatever ended the run."""
 
 import os
+import shutil
 import signal
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.test_streams import shell
+from tests.inspection.recording.drafts import away
 from traceai.inspection.inspector import BATCH, Inspector
 from traceai.sdk import Trace
 
@@ -71,6 +74,7 @@ def test_an_interrupt_ends_with_the_batch_at_hand_and_every_receipt(
 def test_who_interrupts_again_waits_for_nothing(run: Run, here: Trace, command: list, at_the_second_batch) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)  # two signals at once are one
         os.kill(os.getpid(), signal.SIGINT)
 
     at_the_second_batch(twice)
@@ -91,25 +95,64 @@ def test_an_interrupt_that_is_ignored_stays_ignored(run: Run, here: Trace, comma
     assert recorded(here) == MANY
 
 
-def test_a_database_that_stops_takes_no_receipt_with_it(
-    run: Run, here: Trace, command: list, clone: str, server: str, at_the_second_batch
+def test_a_database_that_stops_stops_no_line(
+    run: Run, here: Trace, command: list, clone: str, at_the_second_batch
 ) -> None:
-    name = clone.rpartition("/")[2].partition("?")[0]
+    with ExitStack() as outage:
+        at_the_second_batch(lambda: outage.enter_context(away(clone)))
+        result = run(*command, "--json")
+        assert result.code == 0
+        assert len(result.json) == MANY
+        kept = [one["spooled_at"] is not None for one in result.json]
+        waiting = sum(kept)
+        assert kept == sorted(kept)
+        assert waiting >= MANY - BATCH  # the first batch was on its way
+        assert f"{waiting} of them wait in the spool" in result.err
+        status = run("spool", "status", "--json")
+        assert (status.code, status.json["waiting"]) == (0, {"press-4": waiting})
+        assert "database-unavailable" in run("spool", "status").out
+    assert recorded(here) == MANY - waiting
+    delivered = run("spool", "deliver")
+    assert delivered.out == f"{waiting + 1} delivered; 0 wait, 0 rejected.\n"  # and what is told of the outage
+    assert recorded(here) == MANY
+    assert "takes records" in run("spool", "status").out
+    assert run("ledger", "verify").code == 0
 
-    def allow(connections: str) -> None:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}".encode())
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
-    at_the_second_batch(lambda: allow("false"))
-    result = run(*command, "--json")
-    assert result.code == 2
-    assert len(result.json) == BATCH
-    assert "not signed here: " in result.err
-    assert f"{BATCH} of {MANY} recorded; the next is " in result.err
-    assert result.err.splitlines()[-1].endswith(" [database-unavailable]")
-    allow("true")
-    assert recorded(here) == BATCH
+def test_a_line_starts_while_the_database_is_away(run: Run, here: Trace, command: list, clone: str) -> None:
+    assert run(*command).code == 0
+    with away(clone):
+        assert run(*command).code == 0
+        result = run("inspect", command[1], "--model", "other", "--station", "press-4")
+        assert (result.code, recorded_code(result.err)) == (2, "database-unavailable")
+    assert run(*command).code == 0
+    assert recorded(here) == 3 * MANY
+    assert run("ledger", "verify").code == 0
+
+
+def recorded_code(said: str) -> str:
+    return said.strip().rpartition("[")[2].rstrip("]")
+
+
+def test_a_files_name_says_what_it_shows(
+    run: Run, here: Trace, command: list, images: list[Path], tmp_path: Path
+) -> None:
+    shutil.copy(images[0], tmp_path / "SN-7_0041.png")
+    pattern = r"(?P<serial>[^_]+)_(?P<trigger>[0-9]+)"
+    arguments = ("inspect", tmp_path, "--model", "tiles", "--station", "press-4", "--lot", "L7", "--pattern")
+    assert run(*arguments, pattern).code == 0
+    (found,) = run("decision", "list", "--json").json["items"]
+    shown = run("decision", "show", found["id"], "--json").json
+    assert (shown["record"]["trigger"], shown["record"]["part"]["serial"]) == (41, "SN-7")
+    assert (shown["record"]["part"]["lot"]) == "L7"
+    for wrong, says in (
+        ("(", "no regular expression"),
+        ("(?P<colour>.)", "has to name groups"),
+        ("(?P<trigger>.+)", "no count"),
+    ):
+        result = run(*arguments, wrong)
+        assert (result.code, says in result.err) == (2, True), result.err
+    assert recorded(here) == 1
 
 
 def test_nothing_recorded_is_told_as_well(

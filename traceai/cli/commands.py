@@ -19,6 +19,8 @@ from traceai.cli import (
     report,
     review,
     serve,
+    spool,
+    watch,
 )
 from traceai.cli.demo import demo
 from traceai.errors import UsageError
@@ -50,6 +52,7 @@ def _options(
 
 app.command()(demo)
 app.command("inspect")(inspect.inspect)
+app.command("watch")(watch.watch)
 app.command("rates")(rates.rates)
 app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data", help="Images with labels: import, draw, look.")
@@ -62,6 +65,7 @@ ledger.app.command("rebuild")(ledger_rebuild.rebuild)
 app.command("verify")(evidence.verify)
 app.add_typer(ledger.app, name="ledger", help="Evidence.")
 app.add_typer(people.station_app, name="station", help="Places on the line.")
+app.add_typer(spool.app, name="spool", help="What waits for a database that was away.")
 app.add_typer(people.user_app, name="user", help="Who may use the API.")
 app.add_typer(people.token_app, name="token", help="Secrets, printed once.")
 app.add_typer(database.app, name="db", help="The database behind it.")

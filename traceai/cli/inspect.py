@@ -5,7 +5,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -26,12 +25,21 @@ from traceai.cli.terminal import (
     verdict_text,
 )
 from traceai.errors import InputError
+from traceai.inspection import watching
 from traceai.inspection.decision import Decision
 from traceai.inspection.inspector import Inspector
 from traceai.inspection.reading import Item
+from traceai.inspection.recording.draft import Spooled
+from traceai.ledger.log import Receipt
 from traceai.sdk import Trace
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+PatternOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="What a file's name says, as named groups: (?P<serial>.+)_(?P<trigger>[0-9]+); also lot, view, product.",
+    ),
+]
 # More lines than this scroll past unread; `traceai decision list` pages through them.
 SHOWN = 20
 
@@ -44,19 +52,23 @@ def inspect(
     serial: Annotated[str | None, typer.Option(help="Serial number; for a single image.")] = None,
     lot: Annotated[str | None, typer.Option(help="Lot of every part.")] = None,
     view: Annotated[str | None, typer.Option(help="Which camera saw the part.")] = None,
+    pattern: PatternOption = None,
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
     """Inspect images and record every decision. What cannot be inspected is recorded too, and the rest go on.
 
+    While the database is away, decisions are kept in the spool of this machine and recorded when it is back; see `traceai spool`.
     Exit 2 when any image could not be inspected. Interrupted, it ends with the batch at hand, and shows what was recorded.
     """
+    given = {"product": product, "serial": serial, "lot": lot, "view": view}
+    read = watching.named(pattern)
     files = collect(paths)
     if serial is not None and len(files) > 1:
         raise InputError(
             f"One serial number cannot belong to {len(files)} images; inspect them one by one, or leave --serial out."
         )
-    items = [Item(file, product=product, serial=serial, lot=lot, view=view) for file in files]
+    items = [watching.item(file, given, read) for file in files]
     with opened() as trace:
         inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
         decisions: list[Decision] = []
@@ -83,7 +95,7 @@ def _inspect(inspector: Inspector, items: Sequence[Item], decisions: list[Decisi
         KeyboardInterrupt: interrupted, after the batch at hand was recorded; or at once when interrupted again.
     """
     with interruptible() as interrupted, progress("inspecting", unit="images") as advance:
-        for decision in inspector.inspect_many(takewhile(lambda _: not interrupted.is_set(), items)):
+        for decision in inspector.inspect_many(items, until=interrupted):
             decisions.append(decision)
             advance(len(decisions), len(items))
         if interrupted.is_set() and len(decisions) < len(items):
@@ -114,13 +126,19 @@ def interruptible() -> Iterator[Event]:
 def _tell(trace: Trace, decisions: list[Decision], json: bool) -> None:
     """Sign what was recorded, then show it: the signature depends on no terminal."""
     try:
-        if decisions:
+        if any(isinstance(decision.receipt, Receipt) for decision in decisions):
             sign_off(trace)
     finally:
         if json:
             print_json([as_json(decision) for decision in decisions])
         elif decisions:
             print_decisions(decisions)
+        if waiting := sum(isinstance(decision.receipt, Spooled) for decision in decisions):
+            errors.print(
+                f"The database does not answer: {waiting} of them wait in the spool of this machine, and are recorded when it is "
+                "back; see `traceai spool status`.",
+                style="yellow", soft_wrap=True,
+            )  # fmt: skip
 
 
 def collect(paths: list[Path]) -> list[Path]:
@@ -140,7 +158,9 @@ def collect(paths: list[Path]) -> list[Path]:
         if folder:
             inside = sorted(_images(path))
             if not inside:
-                raise InputError(f"There are no images in {path}; traceai reads {', '.join(sorted(SUFFIXES))}.")
+                raise InputError(
+                    f"There are no images in {path}; traceai reads {', '.join(sorted(watching.SUFFIXES))}."
+                )
             found += inside
         elif known:
             found.append(path)
@@ -158,7 +178,7 @@ def _images(folder: Path) -> Iterator[Path]:
     for inside, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+            if watching.is_image(Path(name)):
                 yield Path(inside, name)
 
 
@@ -170,6 +190,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "index": decision.receipt.index,
         "leaf_hash": decision.receipt.leaf_hash,
         "recorded_at": decision.receipt.recorded_at,
+        "spooled_at": decision.receipt.spooled_at if isinstance(decision.receipt, Spooled) else None,
         "station_seq": decision.station_seq,
         "verdict": decision.verdict,
         "predicted": decision.predicted,
@@ -183,7 +204,7 @@ def print_decisions(decisions: list[Decision]) -> None:
     shown = table(">index", "id", "verdict", ">score", "evidence for", "image", spare=("evidence for", "score", "id"))
     for decision in decisions[:SHOWN]:
         shown.add_row(
-            str(decision.receipt.index),
+            "spooled" if decision.receipt.index is None else str(decision.receipt.index),
             decision.id,
             verdict_text(decision.verdict),
             "" if decision.defect_score is None else f"{decision.defect_score:.4f}",

@@ -251,7 +251,7 @@ def evaluate(
         if split is not None:
             items = tuple(item for item in snapshot.items if item.split == split)
         known = acquaintance(trained_on, items) if trained_on else "what the network was trained on is not on record"
-        model = registry.load(trace.database, trace.blobs, row, actor=actor_or_operator(actor))
+        model = registry.load(trace.database, trace.blobs, registry.reference_of(row), actor=actor_or_operator(actor))
         found = judge(
             model.split,
             items,

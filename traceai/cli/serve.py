@@ -22,6 +22,7 @@ def serve(
     listening = listen(host, port)
     with opened() as trace, listening:
         console.print(f"traceai listens on http://{host}:{port}/v1 (description at /v1/openapi.json)", highlight=False)
+        trace.recorder.start()
         app = create_app(trace)
         sizes = CosignedSizes(trace.settings.absolute_home / "witnesses.json")
         # A beat of its own: a witness that does not answer holds up no signature.

@@ -44,15 +44,16 @@ def actor_or_operator(actor: str | None) -> str:
 
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=json_default)
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:  # JSON has escapes of its own, which are no others'
-        text = json.dumps(value, indent=2, default=_plain)
+        text = json.dumps(value, indent=2, default=json_default)
     sys.stdout.write(text + "\n")
 
 
-def _plain(value: Any) -> Any:
+def json_default(value: Any) -> Any:
+    """What JSON has no form of, as text: bytes in hex, times in ISO 8601."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime):

@@ -28,6 +28,10 @@ from traceai.settings import Settings
 OLDEST_SERVER = 15
 
 
+class _NoAnswerError(DatabaseUnavailableError):
+    """The server may be back in a moment, as one that is too old may not."""
+
+
 class Database:
     """One PostgreSQL, embedded or yours. Close it, or use it as a context manager."""
 
@@ -37,10 +41,12 @@ class Database:
         atexit.register(self.close)
 
     @classmethod
-    def open(cls, settings: Settings, *, check_schema: bool = True) -> "Database":
+    def open(cls, settings: Settings, *, check_schema: bool = True, may_be_away: bool = False) -> "Database":
         """Connect, and make sure that the schema is the one this release was written for.
 
         A brand-new embedded database is given its schema here; every other one waits for `traceai db upgrade`.
+
+        may_be_away: open one of yours that does not answer all the same. Whatever is asked of it raises DatabaseUnavailableError.
 
         Raises:
             SettingsError: the URL is not one of a PostgreSQL.
@@ -62,6 +68,10 @@ class Database:
                     if embedded is not None and migrate.is_empty(database.engine):
                         migrate.upgrade(database.engine)
                     migrate.require_current(database.engine)
+        except _NoAnswerError:
+            if not may_be_away or embedded is not None:
+                database.close()
+                raise
         except BaseException:
             database.close()
             raise
@@ -251,7 +261,5 @@ def _translate(error: OperationalError) -> Exception:
     ):
         return DatabaseRefusedError(f"PostgreSQL refused the connection ({reason}); check TRACEAI_DATABASE_URL.")
     if error.connection_invalidated or getattr(error.orig, "sqlstate", None) is None:
-        return DatabaseUnavailableError(
-            f"PostgreSQL does not answer ({reason}); start it or check TRACEAI_DATABASE_URL."
-        )
+        return _NoAnswerError(f"PostgreSQL does not answer ({reason}); start it or check TRACEAI_DATABASE_URL.")
     return SchemaError(f"PostgreSQL could not do this ({said}); run `traceai db check`.")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from traceai.clock import parse_timestamp
-from traceai.errors import TraceaiError
+from traceai.errors import TraceaiError, recorded_error
 from traceai.explain.summary import decode_grid
 from traceai.inspection.recording.draft import Attempt, Spooled
 from traceai.ledger.log import Receipt
@@ -21,14 +21,6 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105  # a part that passes
     REJECT = "reject"
     UNDECIDED = "undecided"
-
-
-class RecordedFailureError(TraceaiError):
-    """A failure as it stands on record: `code` is that of the error which it was."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code  # type: ignore[misc]  # of this one, and not of the class
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +41,8 @@ class Decision:
 
     Held by the caller, it is true: a `Receipt` exists only after the commit. While the database is away the receipt is `Spooled`:
     the record is on this machine's disk, and gets its `station_seq` and its place in the ledger when it is delivered.
+
+    earlier: it was kept before, under the id that the caller chose; this is what was kept.
     """
 
     id: str
@@ -67,6 +61,7 @@ class Decision:
     audit: Audit | None = None
     latency_us: int | None = None
     failure: TraceaiError | None = None
+    earlier: bool = False
 
     @classmethod
     def of(
@@ -77,11 +72,13 @@ class Decision:
         station_seq: int | None,
         source: str,
         failure: TraceaiError | None = None,
+        *,
+        earlier: bool = False,
     ) -> "Decision":
         """The decision that `record` holds. `grid`: its stored heat map; `failure`: the very error, where it is at hand."""
         if isinstance(record, InspectionFailed):
-            failure = failure or RecordedFailureError(record.failure_code, record.failure)
-            return cls(**_common(record, receipt, station_seq, source), verdict=None, failure=failure)
+            failure = failure or recorded_error(record.failure_code, record.failure)
+            return cls(**_common(record, receipt, station_seq, source), verdict=None, failure=failure, earlier=earlier)
         told = record.explanation
         return cls(
             **_common(record, receipt, station_seq, source),
@@ -101,6 +98,7 @@ class Decision:
             ),
             audit=record.audit,
             latency_us=record.latency_us,
+            earlier=earlier,
         )
 
 

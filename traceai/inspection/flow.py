@@ -1,6 +1,6 @@
 """Reading, judging and recording at the same time, each step on another image, and results in the order of the images.
 
-    source -> [reads, in threads] -> [judge, a thread: groups] -> waited for -> caller
+    source -> [read, in threads] -> [judge, a thread, in groups] -> [submit] -> waited for -> caller
 
 Every step waits for the next one where it has to, so that a fixed number of images is under way, however fast the source is.
 """
@@ -38,20 +38,25 @@ class Flow(Generic[Source, Read, Result]):
     Args:
         source: where images come from; asked in a thread of its own, and may take its time.
         read: called in several threads at once.
-        judge: called with up to `batch` of what was read, in order; returns for each what its result can be waited for with.
+        judge: called with up to `batch` of what was read, in order.
+        submit: called with each of these after it; returns what its result can be waited for with.
         eager: judge whatever is there, for a live source; otherwise wait for `batch` images, or for the end.
+        until: set from outside, the group at hand is the last one.
     """
 
     def __init__(
         self,
         source: Iterable[Source],
         read: Callable[[Source], Read],
-        judge: Callable[[Sequence[Read]], Sequence["Pending[Result]"]],
+        judge: Callable[[Sequence[Read]], None],
+        submit: Callable[[Read], "Pending[Result]"],
         *,
         batch: int,
         eager: bool,
+        until: threading.Event | None = None,
     ) -> None:
-        self._source, self._read, self._judge, self._batch, self._eager = source, read, judge, batch, eager
+        self._source, self._read, self._judge, self._submit = source, read, judge, submit
+        self._batch, self._eager, self._until = batch, eager, until or threading.Event()
         self._room = threading.Semaphore(4 * batch)
         self._reads: Queue[Future[Read] | _End] = Queue()
         self._results: SimpleQueue[Pending[Result] | _End] = SimpleQueue()
@@ -100,12 +105,18 @@ class Flow(Generic[Source, Read, Result]):
         try:
             while ended is None:
                 group, ended = self._take()
-                if group:
-                    for future in self._judge([one.result() for one in group]):
-                        self._results.put(future)
+                if self._until.is_set():
+                    break
+                read = [one.result() for one in group]
+                if read:
+                    self._judge(read)
+                for one in read:
+                    if self._stopped.is_set():
+                        return
+                    self._results.put(self._submit(one))
         except BaseException as error:  # noqa: BLE001  # handed to who iterates
             ended = _End(error)
-        self._results.put(ended)
+        self._results.put(ended or _End())
 
     def _take(self) -> tuple[list["Future[Read]"], _End | None]:
         """The next reads to judge together, and the end where it was reached."""

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -122,6 +122,12 @@ def find(session: Session, reference: str) -> Inspection:
     if row is None:
         raise DecisionNotFoundError(f"There is no decision {reference}; `traceai decision list` shows those there are.")
     return row
+
+
+def on_record(session: Session, references: Collection[str]) -> set[str]:
+    """Which of these ids are those of decisions."""
+    named = select(_c.id).where(_c.id.in_([uuid.UUID(reference) for reference in references]))
+    return {str(reference) for reference in session.execute(named).scalars()}
 
 
 def entries(session: Session, rows: Sequence[Inspection]) -> list[tuple[Inspection, Journal]]:

@@ -8,24 +8,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from traceai.db.connection import Database
-from traceai.db.tables import HeatMap, Journal, Station
-from traceai.errors import ImageError, ModelError, StationNotFoundError
+from traceai.db.tables import HeatMap, Journal
+from traceai.errors import ImageError, ModelError
 from traceai.images import decode as images
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import DEFAULT_LIMITS, Limits
 from traceai.inspection import policy
 from traceai.inspection.decision import Decision
 from traceai.inspection.flow import Flow
+from traceai.inspection.known import Line
 from traceai.inspection.reading import Attempt, Item, Source, read
 from traceai.inspection.recording.draft import Draft, Recorded, Spooled
 from traceai.inspection.recording.recorder import Recorder
 from traceai.inspection.stages import Stages
 from traceai.ledger import canonical, records
 from traceai.ledger.log import Receipt
-from traceai.ledger.records import Entry, ModelRef
+from traceai.ledger.records import Entry
 
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the history needs none
     from traceai.inspection.batching import Batcher
@@ -43,22 +45,16 @@ class Inspector:
         blobs: BlobStore,
         recorder: Recorder,
         batcher: "Batcher",
-        model: ModelRef,
-        station: str,
+        line: Line,
         stages: Stages,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Raises:
-        StationNotFoundError: no such station.
-        """
-        self.database, self.blobs, self.recorder, self.model, self.station = database, blobs, recorder, model, station
+        self.database, self.blobs, self.recorder, self.model, self.station = (
+            database, blobs, recorder, line.model, line.station,
+        )  # fmt: skip
         self.batcher, self.engine, self.stages, self.limits = batcher, batcher.engine, stages, limits
         self._environment = cache(_described(self.engine))
-        with database.session() as session:
-            row = session.get(Station, station)
-        if row is None:
-            raise StationNotFoundError(f"There is no station {station}; add it with `traceai station add {station}`.")
-        self._audit = row.audit_pass_probability
+        self._audit = line.audit
 
     def inspect(self, source: Source, **fields: Any) -> Decision:
         """Inspect one image. Keyword arguments are the other fields of `Item`. Callers in other threads share forward passes.
@@ -80,33 +76,41 @@ class Inspector:
             raise decision.failure
         return decision
 
-    def inspect_many(self, items: Iterable[Item | Source], batch: int = BATCH) -> Iterator[Decision]:
+    def inspect_many(
+        self, items: Iterable[Item | Source], batch: int = BATCH, until: Event | None = None
+    ) -> Iterator[Decision]:
         """Inspect in batches, one forward pass a batch; decisions come in the order of `items`, each once it is recorded.
 
         An image that cannot be inspected comes back as a decision without verdict; the rest go on. Up to four batches are under
         way ahead of the caller: of those, what was judged is recorded even where the caller asks for no more.
 
+        until: set from outside, the batch at hand is the last one.
+
         Raises:
             ModelStateError, IdTakenError, SpoolError: see `inspect`; of what came before it every decision was yielded.
         """
-        return self._flow(items, batch, eager=False)
+        return self._flow(items, batch, until, eager=False)
 
-    def stream(self, items: Iterable[Item | Source], batch: int = BATCH) -> Iterator[Decision]:
+    def stream(
+        self, items: Iterable[Item | Source], batch: int = BATCH, until: Event | None = None
+    ) -> Iterator[Decision]:
         """As `inspect_many`, for a live source: what has arrived is judged at once, alone or with what arrived beside it.
 
         items: may wait for the next image as long as it likes, as a camera does.
         """
-        return self._flow(items, batch, eager=True)
+        return self._flow(items, batch, until, eager=True)
 
-    def _flow(self, items: Iterable[Item | Source], batch: int, eager: bool) -> Iterator[Decision]:
+    def _flow(
+        self, items: Iterable[Item | Source], batch: int, until: Event | None, *, eager: bool
+    ) -> Iterator[Decision]:
         def attempt(item: Item | Source) -> Attempt:
             return read(item if isinstance(item, Item) else Item(item), self.blobs, self.limits)
 
-        return iter(Flow(items, attempt, self._judge, batch=batch, eager=eager))
+        return iter(Flow(items, attempt, self._judge, self._submit, batch=batch, eager=eager, until=until))
 
     # --- judge ----------------------------------------------------------------------------------------------------
 
-    def _judge(self, attempts: Sequence[Attempt]) -> list["Pending"]:
+    def _judge(self, attempts: Sequence[Attempt]) -> None:
         visible = [attempt for attempt in attempts if attempt.decoded is not None and attempt.failure is None]
         if visible:
             began = time.monotonic_ns()
@@ -114,7 +118,6 @@ class Inspector:
             for attempt, found in zip(visible, judged, strict=True):
                 attempt.judging_ns = began
                 self._judged(attempt, found, len(visible))
-        return [self._submit(attempt) for attempt in attempts]
 
     def _judged(self, attempt: Attempt, found: "Judgement | ModelError", batch: int) -> None:
         attempt.decoded = None  # pixels are no longer needed
@@ -177,7 +180,9 @@ class Inspector:
             entry = Entry.parse(session.get_one(Journal, receipt.index).entry)
             stored = session.get(HeatMap, receipt.index)
         assert isinstance(entry.record, records.Inspection | records.InspectionFailed)  # noqa: S101  # as it was looked up
-        return Decision.of(entry.record, stored.grid if stored else None, receipt, entry.record.station_seq, source)
+        return Decision.of(
+            entry.record, stored.grid if stored else None, receipt, entry.record.station_seq, source, earlier=True
+        )
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ class Pending:
         if isinstance(kept, Spooled):
             draft = kept.earlier or self.draft
             failure = None if kept.earlier else self.attempt.failure
-            return Decision.of(draft.decided, draft.grid, kept, None, source, failure)
+            return Decision.of(draft.decided, draft.grid, kept, None, source, failure, earlier=kept.earlier is not None)
         if kept.earlier:
             return self.inspector.recall(kept.receipt, source)
         return Decision.of(

@@ -1,6 +1,7 @@
 """Model versions in the ledger: registered, approved by somebody else, activated, retired. Nothing is ever edited."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
@@ -9,7 +10,14 @@ from sqlmodel import Session
 from traceai.data.snapshot import NAME
 from traceai.db.connection import Database
 from traceai.db.tables import ModelEvent, ModelVersion
-from traceai.errors import ForbiddenError, ModelError, ModelNotFoundError, ModelStateError, ModelTamperedError
+from traceai.errors import (
+    ForbiddenError,
+    ModelError,
+    ModelNotFoundError,
+    ModelStateError,
+    ModelTamperedError,
+    UnavailableError,
+)
 from traceai.images.blobs import BlobStore
 from traceai.inspection.history import model_events
 from traceai.ledger import log, records
@@ -218,7 +226,7 @@ def require_usable(session: Session, name: str, version: int) -> None:
 def load(
     database: Database,
     blobs: BlobStore,
-    row: ModelVersion,
+    model: ModelRef,
     *,
     actor: str,
     module: "nn.Module | None" = None,
@@ -235,18 +243,23 @@ def load(
     from traceai.models import artifact  # noqa: PLC0415  # see above
 
     try:
-        return artifact.load(row.digest.hex(), blobs, module=module, parts=parts)
+        return artifact.load(model.digest, blobs, module=module, parts=parts)
     except ModelTamperedError as error:
         refusal = records.ModelRefused(
-            model=ModelRef(name=row.name, version=row.version, digest=row.digest.hex()),
+            model=model,
             file=str(error.details["file"]),
             expected=str(error.details["recorded"]),
             found=str(error.details["found"]),
             actor=actor,
         )
-        with database.session() as session:
+        with suppress(UnavailableError), database.session() as session:  # away or not, nothing is inspected with it
             log.append(session, [refusal])
         raise
+
+
+def reference_of(row: ModelVersion) -> ModelRef:
+    """The version as records name it."""
+    return ModelRef(name=row.name, version=row.version, digest=row.digest.hex())
 
 
 def _event(session: Session, row: ModelVersion, action: str, actor: str, reason: str) -> None:

@@ -3,8 +3,10 @@
 import re
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from fastapi.responses import JSONResponse
 from pydantic import BeforeValidator
 
 from traceai.access import Permission, Principal
@@ -17,7 +19,7 @@ from traceai.errors import (
     ConflictError,
     DecisionNotFoundError,
     EvidenceError,
-    ImageError,
+    IdTakenError,
     InputError,
     KeyFileError,
     LedgerForeignError,
@@ -31,7 +33,10 @@ from traceai.errors import (
     NoteError,
     PolicyError,
     RecordError,
+    RecordRefusedError,
+    SpoolError,
     StationNotFoundError,
+    TraceaiError,
     UnavailableError,
     VerificationError,
 )
@@ -39,18 +44,26 @@ from traceai.images.containers import DEFAULT_LIMITS
 from traceai.inspection import history
 from traceai.inspection.history import Filter
 from traceai.inspection.picture import explanation_png
+from traceai.inspection.recording.draft import Spooled
 from traceai.ledger.evidence import proving
 from traceai.ledger.evidence.file import MEDIA_TYPE
 from traceai.review import verdicts
 from traceai.sdk import Trace
 from traceai_api.answers import IMAGES, Responses, guarded
 from traceai_api.dependencies import SessionDep, TraceDep, allowed, whole_form
-from traceai_api.schemas import InspectionDetail, InspectionOut, InspectionPage, ReviewIn, ReviewOut
+from traceai_api.schemas import InspectionDetail, InspectionOut, InspectionPage, ReviewIn, ReviewOut, SpooledOut
 
 router = APIRouter(prefix="/inspections", tags=["inspections"])
 Reader = Annotated[Principal, Depends(allowed(Permission.READ_DECISIONS))]
 
 PNG: Responses = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+RECORDED: Responses = {
+    200: {"model": InspectionOut, "description": "It was on record already, under the id that was sent."},
+    202: {
+        "model": SpooledOut,
+        "description": "The database is away: it is kept on the server's disk, and recorded later.",
+    },
+}
 EVIDENCE: Responses = {200: {"content": {MEDIA_TYPE: {}}, "description": "An evidence file, `traceai-evidence/1`."}}
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -106,9 +119,11 @@ def search(
     "",
     status_code=201,
     summary="Inspect one image and record the decision",
-    responses=guarded(
-        ModelError, ModelNotFoundError, StationNotFoundError, BlobMissingError, ModelStateError, ConflictError,
-        *IMAGES, ModelTamperedError, BlobTamperedError, RecordError, UnavailableError, body=True,
+    response_model=InspectionOut,
+    responses=RECORDED
+    | guarded(
+        ModelError, ModelNotFoundError, StationNotFoundError, BlobMissingError, ModelStateError, ConflictError, IdTakenError,
+        *IMAGES, ModelTamperedError, BlobTamperedError, RecordError, RecordRefusedError, SpoolError, UnavailableError, body=True,
     ),
 )  # fmt: skip
 def inspect(
@@ -122,21 +137,39 @@ def inspect(
     serial: Annotated[str | None, Form()] = None,
     lot: Annotated[str | None, Form()] = None,
     view: Annotated[str | None, Form()] = None,
-    trigger: Annotated[int | None, Form(ge=0, lt=2**53)] = None,
-) -> InspectionOut:
-    """An image that cannot be inspected is recorded as well; the problem document then names the record."""
+    trigger: Annotated[int | None, Form(ge=0, lt=2**53, description="the count of the camera or controller")] = None,
+    id: Annotated[  # the field's name
+        UUID | None, Form(description="yours: with it, a request that is repeated records nothing twice")
+    ] = None,
+) -> InspectionOut | Response:
+    """An image that cannot be inspected is recorded as well; the problem document then names the record.
+
+    Without an answer, ask again with the same `id` and image: one inspection is recorded, and that is what is answered.
+    """
     inspector = trace.inspector(model, station, actor=principal.name)
     data = image.file.read(DEFAULT_LIMITS.max_bytes + 1)
     try:
         decision = inspector.inspect(
-            data, name=image.filename or "upload", product=product, serial=serial, lot=lot, view=view, trigger=trigger
+            data,
+            name=image.filename or "upload",
+            product=product,
+            serial=serial,
+            lot=lot,
+            view=view,
+            trigger=trigger,
+            id=id,
         )
-    except ImageError as error:
+    except TraceaiError as error:
         decided = error.details.get("decision")
         error.details["inspection_id"] = getattr(decided, "id", None)
         raise
+    if isinstance(decision.receipt, Spooled):
+        return JSONResponse(SpooledOut.of(decision, decision.receipt).model_dump(mode="json"), 202)
     with trace.database.session() as session:
-        return InspectionOut.of(session.get_one(Journal, decision.receipt.index))
+        recorded = InspectionOut.of(session.get_one(Journal, decision.receipt.index))
+    if decision.earlier:
+        return JSONResponse(recorded.model_dump(mode="json"), 200)
+    return recorded
 
 
 @router.get(

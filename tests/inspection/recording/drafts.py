@@ -1,6 +1,7 @@
 """Decisions to record, and ways to take the database away from whoever records them."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import psycopg
 
 from tests.conftest import database_url
 from traceai.inspection.recording.draft import Draft
+from traceai.inspection.recording.recorder import Recorder
 from traceai.ledger import canonical, records
 from traceai.ledger.records import ModelRef
 
@@ -82,3 +84,11 @@ def cut(clone: str) -> None:
     name = clone.partition("?")[0].rpartition("/")[2]
     with psycopg.connect(database_url(clone, "postgres"), autocommit=True) as administrator:
         administrator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+
+def delivered(recorder: Recorder) -> None:
+    """Wait until nothing waits in the spool."""
+    deadline = time.monotonic() + 30
+    while not recorder.spool.empty:
+        assert time.monotonic() < deadline, recorder.spool.status()
+        time.sleep(0.02)

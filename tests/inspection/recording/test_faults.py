@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.inspection.recording.drafts import away, draft, register
-from tests.inspection.recording.test_recorder import delivered, gaps, holds, results, rows
+from tests.inspection.recording.drafts import away, delivered, draft, register
+from tests.inspection.recording.test_recorder import gaps, holds, results, rows
 from traceai import clock
 from traceai.errors import SpoolError
 from traceai.inspection.recording import writer

@@ -9,7 +9,7 @@ from traceai.clock import now, timestamp
 
 CAUSE = " Then the spool's file was found damaged; what could not be read of it is lost."
 _PARTS = ("", "-wal", "-shm")
-_TABLES = ("waiting", "rejected", "outage", "affected", "tally")
+_TABLES = ("waiting", "rejected", "outage", "affected", "access", "tally")
 # Where a database header holds the number of its last change, and the number of the change that its page count is of.
 _CHANGED, _COUNTED = slice(24, 28), slice(92, 96)
 
@@ -70,7 +70,9 @@ def _open(aside: Path, copy: Path, first_page: bytes) -> Iterator[sqlite3.Connec
             yield damaged
             return
     header = bytearray(first_page)
-    header[_COUNTED] = bytes(byte ^ 0xFF for byte in header[_CHANGED])  # so that the file's length says how many pages it has
+    header[_COUNTED] = bytes(
+        byte ^ 0xFF for byte in header[_CHANGED]
+    )  # so that the file's length says how many pages it has
     copy.write_bytes(bytes(header) + aside.read_bytes()[len(first_page) :])
     with contextlib.closing(sqlite3.connect(copy)) as damaged:
         yield damaged

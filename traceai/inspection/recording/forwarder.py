@@ -95,6 +95,8 @@ class Forwarder:
             except (UnavailableError, VerificationError) as error:
                 self._progressing = False
                 _log.debug("not delivered: %s", error.message)
+            except Exception:  # noqa: BLE001  # what waits is kept, and told; the next attempt may do better
+                _log.exception("The forwarder failed")
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST)
 

@@ -68,6 +68,18 @@ class Recorder:
         """The probability with which passes are drawn, by station, as the database last said."""
         return self._writer.audit
 
+    def start(self) -> None:
+        """Deliver what an earlier process left in the spool, before anything is submitted here."""
+        with self._changed:
+            self._start()
+
+    def _start(self) -> None:
+        if self._closing:
+            raise UnavailableError("The recorder is closed; open the ledger again.")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="traceai-recorder", daemon=True)
+            self._thread.start()
+
     def submit(self, draft: Draft) -> "Future[Recorded | Spooled]":
         """Have `draft` recorded after everything that was submitted before. Waits while the queue is full.
 
@@ -77,11 +89,7 @@ class Recorder:
         """
         future: Future[Recorded | Spooled] = Future()
         with self._changed:
-            if self._closing:
-                raise UnavailableError("The recorder is closed; open the ledger again.")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="traceai-recorder", daemon=True)
-                self._thread.start()
+            self._start()
             self._changed.wait_for(lambda: len(self._queue) < self._capacity)
             self._queue.append((draft, future))
             self._changed.notify_all()
@@ -138,9 +146,13 @@ class Recorder:
     def _settle(self, group: Sequence[tuple[Draft, Future[Recorded | Spooled]]]) -> None:
         drafts = [draft for draft, _ in group]
         lost = self._losses.drafts(self.actor)
+        outcomes: Sequence[Outcome | Spooled]
         try:
             outcomes = self._record([*lost, *drafts])
-        except (UnavailableError, VerificationError) as error:
+        except Exception as error:  # noqa: BLE001  # whoever waits has to be told, whatever it was
+            if not isinstance(error, UnavailableError | VerificationError):
+                _log.exception("The recorder failed")
+                error = UnavailableError(f"The recorder failed ({error!r}); the part is not on record.")
             self._losses.add(drafts, error)
             outcomes = [error] * len(group)
         else:

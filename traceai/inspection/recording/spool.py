@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS outage (
 CREATE TABLE IF NOT EXISTS affected (
     station TEXT PRIMARY KEY, delayed INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS access (position INTEGER PRIMARY KEY AUTOINCREMENT, asked BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
 _PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256) VALUES (?, ?, ?, ?, ?, ?)"
@@ -172,7 +173,9 @@ class Spool:
         with self._transaction() as spool:
             spool.execute("UPDATE outage SET answered_at = coalesce(answered_at, ?)", (timestamp(moment),))
             for position in delivered:
-                (row,) = spool.execute("DELETE FROM waiting WHERE position = ? RETURNING station", (position,)).fetchall()
+                (row,) = spool.execute(
+                    "DELETE FROM waiting WHERE position = ? RETURNING station", (position,)
+                ).fetchall()
                 spool.execute("UPDATE affected SET delivered = delivered + 1 WHERE station = ?", row)
             spool.execute(_COUNT, ("delivered", len(delivered)))
             for position, error in rejected:
@@ -245,6 +248,29 @@ class Spool:
                 return False
             spool.execute(_PUT, row)
             return True
+
+    # --- who asked meanwhile --------------------------------------------------------------------------------------
+
+    def keep_access(self, asked: bytes) -> None:
+        """Keep a line of the access log. What is kept survives a power cut.
+
+        Raises:
+            SpoolError: it is not kept.
+        """
+        with self._transaction() as spool:
+            spool.execute("INSERT INTO access (asked) VALUES (?)", (asked,))
+
+    def accesses(self) -> list[tuple[int, bytes]]:
+        """Position and content of what is kept of the access log, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._transaction() as spool:
+            return spool.execute("SELECT position, asked FROM access ORDER BY position").fetchall()
+
+    def forget_accesses(self, last: int) -> None:
+        """They are in the access log, up to the one at position `last`."""
+        with self._transaction() as spool:
+            spool.execute("DELETE FROM access WHERE position <= ?", (last,))
 
     # --- looking --------------------------------------------------------------------------------------------------
 
