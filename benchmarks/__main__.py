@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import explain, ledger, record
+from benchmarks import explain, inspection, ledger, record
 
-REPORTS = {"explain": explain.report, "ledger": ledger.report, "record": record.report}
+REPORTS = {"explain": explain.report, "ledger": ledger.report, "record": record.report, "inspection": inspection.report}
 
 for name in sys.argv[1:] or REPORTS:
     REPORTS[name]()
