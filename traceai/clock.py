@@ -23,8 +23,14 @@ def timestamp(moment: datetime) -> str:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The inverse of `timestamp`: `parse_timestamp(timestamp(t)) == t`."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    """The inverse of `timestamp`: `parse_timestamp(timestamp(t)) == t`.
+
+    Raises:
+        ValueError: `text` is no time in that form.
+    """
+    if len(text) != len("2000-01-01T00:00:00.000000Z") or text[10] != "T" or not text.endswith("Z"):
+        raise ValueError(f"{text!r} is no canonical time")
+    return datetime.fromisoformat(text)
 
 
 def uuid7() -> uuid.UUID:

@@ -162,15 +162,27 @@ def translated() -> Iterator[None]:
     except OperationalError as error:
         raise _translate(error) from error
     except (DataError, UnicodeEncodeError) as error:
-        raise InputError("A text holds a character that PostgreSQL cannot store; leave it out.") from error
+        raise _unstorable() from error
     except IntegrityError as error:
-        raise ConflictError("Somebody else entered the same thing at the same moment; look again and retry.") from error
+        raise _raced() from error
     except ProgrammingError as error:
         raise _misfit(error.orig) from error
     except psycopg.OperationalError as error:  # from the driver itself, where a reader works without the toolkit
         raise DatabaseUnavailableError(f"PostgreSQL stopped answering ({error}); run the command again.") from error
     except psycopg.ProgrammingError as error:
         raise _misfit(error) from error
+    except psycopg.DataError as error:
+        raise _unstorable() from error
+    except psycopg.IntegrityError as error:
+        raise _raced() from error
+
+
+def _unstorable() -> InputError:
+    return InputError("A text holds a character that PostgreSQL cannot store; leave it out.")
+
+
+def _raced() -> ConflictError:
+    return ConflictError("Somebody else entered the same thing at the same moment; look again and retry.")
 
 
 def _misfit(error: BaseException | None) -> Exception:

@@ -1,19 +1,25 @@
-"""Appending to the ledger: journal entry, typed row and tree in one transaction."""
+"""Appending to the ledger: journal entry, typed row and tree in one transaction.
 
-from collections.abc import Mapping, Sequence
+Hash first, lock last: `seal` makes the entries without any lock, `lock` takes the place in the order of all writers, `write` gives
+them their places. `append` is the three in a row.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, text
+import psycopg
 from sqlmodel import Session
 
-from traceai.clock import now, parse_timestamp, timestamp
-from traceai.db.tables import Evidence, Journal, LedgerHead, TreeNode
+from traceai.clock import now, timestamp
+from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
+from traceai.ledger.copying import copy
 from traceai.ledger.merkle import Frontier, leaf_hash
-from traceai.ledger.projection import Columns, project
+from traceai.ledger.packing import pack
+from traceai.ledger.projection import TABLES, Columns, columns, values
 from traceai.ledger.records import Entry, Record
 
 # Entries a partition; the same number stands in the migration.
@@ -38,71 +44,117 @@ class Head:
     root: bytes
 
 
+@dataclass(frozen=True)
+class StoredHead(Head):
+    """The head with the right edge of its tree, as `merkle.Frontier` stores it."""
+
+    frontier: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An entry that lacks nothing but its place: its bytes as they are stored, their hash, and its row without the index."""
+
+    id: str
+    recorded_at: datetime
+    packed: bytes
+    leaf_hash: bytes
+    record_type: type[Record]
+    values: list[Any]
+
+
 def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     """Append `records` in order, within the transaction of `session`.
 
-    Everything that can be prepared is prepared first; the lock on the head, which orders all writers, is taken last
-    and held until the caller's commit. Until then nobody sees the entries, and a rollback leaves no gap.
+    Until the caller's commit nobody sees the entries, and a rollback leaves no gap.
+
+    Raises:
+        LedgerRolledBackError, LedgerForkedError: the journal is not the one that this home signed (`ledger.guard`).
+        RecordError: a record that has no canonical form, or too long a one.
+    """
+    if not records:
+        return []
+    sealed = seal(records)
+    return write(session, lock(session), sealed)
+
+
+def seal(records: Iterable[Record]) -> list[Sealed]:
+    """Make the entries of `records`: everything that can be prepared before their place is known.
+
+    Raises:
+        RecordError: a record that has no canonical form, or too long a one.
+    """
+    moment = now()
+    recorded_at = timestamp(moment)
+    found = []
+    for record in records:
+        entry = Entry.seal(record, recorded_at)
+        found.append(Sealed(record.id, moment, pack(entry.data), leaf_hash(entry.data), type(record), values(entry)))
+    return found
+
+
+def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[Receipt]:
+    """Give entries their places after `head`, whose lock the transaction of `session` holds until it ends.
 
     Raises:
         LedgerRolledBackError, LedgerForkedError: the journal is not the one that this home signed (`ledger.guard`).
     """
-    if not records:
-        return []
-    recorded_at = timestamp(now())
-    entries = [Entry.seal(record, recorded_at) for record in records]
-    leaves = [leaf_hash(entry.data) for entry in entries]
-
-    head = lock(session)
     guard.require_writable(session, head.size, head.root)
+    connection = driver(session)
+    _make_room(connection, head.size, len(sealed))
     frontier = Frontier(head.size, head.frontier)
-    at = parse_timestamp(recorded_at)
-    _make_room(session, head.size, len(entries))
-    receipts: list[Receipt] = []
-    journal: list[dict[str, Any]] = []
-    nodes: list[dict[str, Any]] = []
-    rows: dict[type[Evidence], list[Columns]] = {}
-    for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=head.size):
-        table, row = project(index, entry)
-        rows.setdefault(table, []).append(row)
-        journal.append({"index": index, "entry": entry.data, "leaf_hash": leaf})
-        nodes += [{"level": level, "index": node, "hash": h} for level, node, h in frontier.append(leaf)]
-        receipts.append(Receipt(entry.record.id, index, leaf, at))
-    session.execute(insert(Journal), journal)
+    journal, nodes = [], []
+    rows: dict[type[Record], list[list[Any]]] = {}
+    for index, entry in enumerate(sealed, start=head.size):
+        journal.append((index, entry.packed, entry.leaf_hash))
+        rows.setdefault(entry.record_type, []).append([index, *entry.values])
+        nodes += frontier.append(entry.leaf_hash)
+    copy(connection, Journal, ("index", "entry", "leaf_hash"), journal)
+    for record_type, found in rows.items():
+        copy(connection, TABLES[record_type], columns(record_type), found)
     if nodes:
-        session.execute(insert(TreeNode), nodes)
-    enter(session, rows)
-    head.size, head.root, head.frontier = frontier.size, frontier.root(), bytes(frontier)
-    session.flush()
-    return receipts
+        copy(connection, TreeNode, ("level", "index", "hash"), nodes)
+    connection.execute(
+        "UPDATE ledger_head SET size = %s, root = %s, frontier = %s",
+        [frontier.size, frontier.root(), bytes(frontier)],
+    )
+    return [
+        Receipt(entry.id, index, entry.leaf_hash, entry.recorded_at)
+        for index, entry in enumerate(sealed, start=head.size)
+    ]
 
 
 def enter(session: Session, rows: Mapping[type[Evidence], Sequence[Columns]]) -> None:
     """Insert the rows that `projection.project` made."""
     for table, table_rows in rows.items():
         # One statement a set of columns: an attempt that failed has others than one that came to a verdict.
-        for columns in {tuple(row) for row in table_rows}:
-            session.execute(insert(table), [row for row in table_rows if tuple(row) == columns])
+        for names in {tuple(row) for row in table_rows}:
+            copy(driver(session), table, names, [tuple(row.values()) for row in table_rows if tuple(row) == names])
 
 
-def _make_room(session: Session, size: int, more: int) -> None:
+def driver(session: Session) -> psycopg.Connection[Any]:
+    """The driver's connection behind `session`, in the same transaction."""
+    return session.connection().connection.driver_connection  # type: ignore[return-value]
+
+
+def _make_room(connection: psycopg.Connection[Any], size: int, more: int) -> None:
     """Have the partitions ready that these entries and the next half partition need; the owner's function makes them."""
     if size // (PARTITION // 2) != (size + more) // (PARTITION // 2):
-        session.execute(text("SELECT traceai_extend(:last)"), {"last": size + more + PARTITION // 2})
+        connection.execute("SELECT traceai_extend(%s)", [size + more + PARTITION // 2])
 
 
-def lock(session: Session) -> LedgerHead:
+def lock(session: Session) -> StoredHead:
     """Take the place in the order of all writers, until the transaction ends.
 
     Raises:
         SchemaError: the head row is gone, or there are several.
     """
-    return _only(session.execute(select(LedgerHead).with_for_update()).scalars().all())
+    return _only(driver(session).execute("SELECT size, root, frontier FROM ledger_head FOR UPDATE").fetchall())
 
 
-def stored_head(session: Session) -> LedgerHead:
+def stored_head(session: Session) -> StoredHead:
     """The head as it is stored, without a lock. Raises SchemaError, as `lock`."""
-    return _only(session.execute(select(LedgerHead)).scalars().all())
+    return _only(driver(session).execute("SELECT size, root, frontier FROM ledger_head").fetchall())
 
 
 def read_head(session: Session) -> Head:
@@ -110,14 +162,14 @@ def read_head(session: Session) -> Head:
     return Head(head.size, head.root)
 
 
-def _only(heads: Sequence[LedgerHead]) -> LedgerHead:
+def _only(heads: Sequence[tuple[int, bytes, bytes]]) -> StoredHead:
     if len(heads) == 1:
         (head,) = heads
-        if None in (head.size, head.root, head.frontier):
+        if None in head:
             raise SchemaError(
                 "The ledger's head row lacks a value; restore the database from a backup and run `traceai ledger verify`."
             )
-        return head
+        return StoredHead(*head)
     raise SchemaError(
         f"The ledger has {len(heads) or 'no'} head row{'s' if heads else ''}; restore the database from a backup and run `traceai "
         "ledger verify`."

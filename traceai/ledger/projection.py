@@ -88,28 +88,48 @@ _KINDS: tuple[tuple[Any, Kind], ...] = (
     (records.DecimalString, Kind.NUMBER),
     (get_type_hints(Record, include_extras=True)["salt"], Kind.BYTES),
 )
+# The other kinds are stored as they are.
 _INTO: dict[Kind, Callable[[Any], Any]] = {
-    Kind.TEXT: lambda value: value,
-    Kind.INTEGER: lambda value: value,
-    Kind.BOOLEAN: lambda value: value,
     Kind.NUMBER: Decimal,
     Kind.BYTES: bytes.fromhex,
     Kind.UUID: uuid.UUID,
     Kind.TIME: parse_timestamp,
-    Kind.JSON: lambda value: value,
 }
 
 
 def project(index: int, entry: Entry) -> Row:
     """The table and the column values that stand for entry number `index`."""
     record_type = type(entry.record)
-    row: Columns = {"journal_index": index, "recorded_at": parse_timestamp(entry.recorded_at)}
-    for leaf in leaves(record_type):
-        value: Any = entry.fields
-        for name in leaf.path:
-            value = None if value is None else value[name]
-        row[leaf.column] = None if value is None else _INTO[leaf.kind](value)
-    return TABLES[record_type], row
+    return TABLES[record_type], dict(zip(columns(record_type), (index, *values(entry)), strict=True))
+
+
+@cache
+def columns(record_type: type[Record]) -> tuple[str, ...]:
+    """The columns that a record fills: its place, which is known last, and then those of `values`."""
+    return ("journal_index", "recorded_at", *(leaf.column for leaf in leaves(record_type)))
+
+
+def values(entry: Entry) -> list[Any]:
+    """What an entry's row holds, its `journal_index` aside, in the order of `columns`."""
+    objects, steps = _steps(type(entry.record))
+    at: dict[tuple[str, ...], Any] = {(): entry.fields}
+    for path in objects:
+        outer = at[path[:-1]]
+        at[path] = None if outer is None else outer[path[-1]]
+    found: list[Any] = [parse_timestamp(entry.recorded_at)]
+    for parent, name, into in steps:
+        outer = at[parent]
+        value = None if outer is None else outer[name]
+        found.append(value if value is None or into is None else into(value))
+    return found
+
+
+@cache
+def _steps(record_type: type[Record]) -> tuple[list[tuple[str, ...]], list[tuple[tuple[str, ...], str, Any]]]:
+    """The paths of the objects in a record, outer ones first, and of each leaf its object, its name there and what converts it."""
+    steps = [(leaf.path[:-1], leaf.path[-1], _INTO.get(leaf.kind)) for leaf in leaves(record_type)]
+    paths = {parent[:depth] for parent, *_ in steps for depth in range(1, len(parent) + 1)}
+    return sorted(paths, key=len), steps
 
 
 @cache

@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy import Connection, Table, func, select
 
 from traceai.db import tables
+from traceai.ledger.log import StoredHead
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.packing import unpack
 from traceai.ledger.projection import TABLES, project
@@ -100,7 +101,7 @@ class Plan:
                     self._note(Change(table, index, str(row["id"]), Action.DELETED))
         self._number(span, entries)
 
-    def complete(self, end: int, head: tables.LedgerHead, *, tree_holds: bool) -> None:
+    def complete(self, end: int, head: StoredHead, *, tree_holds: bool) -> None:
         """Look at what no span shows: rows of no entry, the stations' counters, and the tree.
 
         Args:
@@ -177,7 +178,7 @@ class Plan:
 
     # --- the tree ---------------------------------------------------------------------------------------------------
 
-    def _tree(self, end: int, head: tables.LedgerHead) -> None:
+    def _tree(self, end: int, head: StoredHead) -> None:
         frontier, computed = Frontier(), Nodes()
         for start in range(0, end, SPAN):
             for (leaf,) in self._driver.execute(

@@ -12,9 +12,7 @@ does so again after the tables that say who signs are what the journal says.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
-import psycopg
 from psycopg import sql
 from sqlalchemy import delete, insert, update
 from sqlmodel import Session
@@ -24,7 +22,7 @@ from traceai.db.connection import translated
 from traceai.db.protection import names
 from traceai.errors import JournalAlteredError, SchemaError
 from traceai.ledger import log, records
-from traceai.ledger.log import Receipt
+from traceai.ledger.log import Receipt, StoredHead, driver
 from traceai.ledger.projection import Columns, project
 from traceai.ledger.rebuilding.plan import BY_NAME, NODE, Action, Change, Plan, read
 from traceai.ledger.signing.known import Known
@@ -102,7 +100,7 @@ def rebuild(signer: Signer, actor: str, reason: str, progress: Progress | None =
             connection.begin(),
             Session(connection, expire_on_commit=False) as session,
         ):
-            catalog = lifting.enter(_driver(session), rights)
+            catalog = lifting.enter(driver(session), rights)
             head = log.lock(session)
             known = signer.known_heads(session=session)
             plan, outcome = _look(session, head, known, progress)
@@ -130,10 +128,10 @@ def rebuild(signer: Signer, actor: str, reason: str, progress: Progress | None =
 # --- looking ------------------------------------------------------------------------------------------------------------
 
 
-def _look(session: Session, head: tables.LedgerHead, known: Known, progress: Progress | None) -> tuple[Plan, Outcome]:
+def _look(session: Session, head: StoredHead, known: Known, progress: Progress | None) -> tuple[Plan, Outcome]:
     """Verify the journal, and find what differs from it."""
     columns = Fact("columns", "")
-    comparison.compare_types(_driver(session), columns)
+    comparison.compare_types(driver(session), columns)
     if not columns.holds:
         raise SchemaError(
             f"The tables are not those of this release ({columns.findings[0]}); give the column its type back."
@@ -150,7 +148,7 @@ def _look(session: Session, head: tables.LedgerHead, known: Known, progress: Pro
     return plan, outcome
 
 
-def _require_journal(outcome: Outcome, head: tables.LedgerHead, findings: tuple[str, ...]) -> None:
+def _require_journal(outcome: Outcome, head: StoredHead, findings: tuple[str, ...]) -> None:
     """
     Raises:
         JournalAlteredError: an entry, the head or a checkpoint contradicts another.
@@ -187,7 +185,7 @@ def _foreseen(plan: Plan, outcome: Outcome) -> list[Fact]:
 # --- mending ------------------------------------------------------------------------------------------------------------
 
 
-def _mend(session: Session, plan: Plan, end: int, head: tables.LedgerHead, progress: Progress | None) -> None:
+def _mend(session: Session, plan: Plan, end: int, head: StoredHead, progress: Progress | None) -> None:
     """First everything goes that differs, then everything comes that was recorded: no row stands in another's way."""
     run, done, total = session.connection().execute, 0, sum(count.total() for count in plan.counts.values())
 
@@ -198,17 +196,16 @@ def _mend(session: Session, plan: Plan, end: int, head: tables.LedgerHead, progr
             progress(done, total, "mending")
 
     step(0)
-    driver = _driver(session)
     for table, indices in plan.altered.items():
         query = sql.SQL("DELETE FROM {} WHERE journal_index = ANY(%s)").format(sql.Identifier(table))
         for chunk in _chunks(indices):
-            driver.execute(query, [chunk])
+            driver(session).execute(query, [chunk])
     for table in plan.stray:
         c = BY_NAME[table].__table__.c  # type: ignore[attr-defined]  # set by SQLAlchemy
         run(delete(BY_NAME[table]).where(comparison.outside(c.journal_index, end)))
     for chunk in _chunks(plan.lacking):
         rows: dict[type[tables.Evidence], list[Columns]] = {}
-        for index, entry in read(driver, chunk):
+        for index, entry in read(driver(session), chunk):
             table_of, row = project(index, entry)
             rows.setdefault(table_of, []).append(row)
         log.enter(session, rows)
@@ -219,8 +216,7 @@ def _mend(session: Session, plan: Plan, end: int, head: tables.LedgerHead, progr
             run(insert(NODE), {"level": level, "index": node, "hash": value})
         step(1)
     if plan.frontier is not None:
-        head.frontier = plan.frontier
-        session.flush()
+        run(update(tables.LedgerHead).values(frontier=plan.frontier))
     for station, last in plan.counters.items():
         run(update(tables.Station).where(tables.Station.name == station).values(last_seq=last))  # type: ignore[arg-type]
     step(total)
@@ -259,7 +255,3 @@ def _rebuilt(
 
 def _told(progress: Progress | None, what: str) -> verifier.Progress | None:
     return (lambda done, total: progress(done, total, what)) if progress else None
-
-
-def _driver(session: Session) -> psycopg.Connection[Any]:
-    return session.connection().connection.driver_connection  # type: ignore[return-value]
