@@ -276,6 +276,14 @@ def moments(session: Session, indices: Sequence[int]) -> dict[int | None, dateti
     return found
 
 
+def between(session: Session, places: Sequence[int]) -> tuple[datetime | None, datetime | None]:
+    """When the decisions occurred that surround what was noticed at these entries; None where none of them can be read."""
+    around = _around(session, set(places), Period())
+    times = moments(session, [index for pair in around.items() for index in pair if index is not None])
+    found = sorted(times.values())
+    return (found[0], found[-1]) if found else (None, None)
+
+
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
