@@ -16,7 +16,8 @@ from traceai.errors import TraceaiError
 
 if TYPE_CHECKING:
     from traceai.inspection.decision import Decision, Verdict
-    from traceai.inspection.inspector import Inspector, Item
+    from traceai.inspection.inspector import Inspector
+    from traceai.inspection.reading import Item
     from traceai.sdk import Trace, connect
 
     __version__: str
@@ -29,7 +30,7 @@ _HOMES = {
     "Decision": "traceai.inspection.decision",
     "Verdict": "traceai.inspection.decision",
     "Inspector": "traceai.inspection.inspector",
-    "Item": "traceai.inspection.inspector",
+    "Item": "traceai.inspection.reading",
     "Trace": "traceai.sdk",
     "connect": "traceai.sdk",
 }

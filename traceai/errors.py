@@ -329,6 +329,24 @@ class DecisionNotFoundError(NotFoundError):
     code = "decision-not-found"
 
 
+class IdTakenError(ConflictError):
+    """The id that the caller chose is on record for another inspection."""
+
+    code = "id-taken"
+
+
+class RecordRefusedError(InputError):
+    """A record that the database can never take as it is. It is kept aside, and the rest go on."""
+
+    code = "record-refused"
+
+
+class SpoolError(UnavailableError):
+    """The spool cannot be used: the disk is full, the home is read-only, or its file is damaged."""
+
+    code = "spool-unusable"
+
+
 class StationNotFoundError(NotFoundError):
     code = "station-not-found"
 

@@ -11,7 +11,10 @@ from traceai.db.tables import Station
 from traceai.errors import AlreadyExistsError, InputError, ModelError
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
-from traceai.inspection.inspector import Inspector
+from traceai.inspection.batching import Batcher
+from traceai.inspection.inspector import BATCH, Inspector
+from traceai.inspection.recording.recorder import Recorder
+from traceai.inspection.stages import Stages
 from traceai.ledger.records import ModelRef
 from traceai.ledger.signing.checkpoints import Stored
 from traceai.ledger.signing.signer import Signer
@@ -21,7 +24,6 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from torch import nn
 
     from traceai.explain.splitting import Split
-    from traceai.inspection.engine import Engine
     from traceai.models.operating_point import OperatingPoint
 
 DEFAULT_PASS_AUDIT = 0.05
@@ -32,13 +34,16 @@ class Trace:
 
     Attributes:
         signer: what `TRACEAI_HOME` remembers of the ledger, and its keys. From here on it is asked before every append.
+        recorder: what every inspection goes through. stages: how long they took.
     """
 
     def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
         self.settings, self.database, self.blobs = settings, database, blobs
         self.signer = Signer(database, settings.absolute_home)
+        self.recorder = Recorder(database, settings.absolute_home)
+        self.stages = Stages()
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
-        self._engines: dict[bytes, Engine] = {}
+        self._batchers: dict[bytes, Batcher] = {}
 
     def inspector(
         self,
@@ -70,13 +75,15 @@ class Trace:
         with self.database.session() as session:
             row = registry.find(session, model)
             registry.require_usable(session, row.name, row.version)
-        if row.digest not in self._engines:
+        if row.digest not in self._batchers:
             loaded = registry.load(
                 self.database, self.blobs, row, actor=actor or operator(), module=module, parts=split
             )
-            self._engines[row.digest] = Engine(loaded)
+            self._batchers[row.digest] = Batcher(Engine(loaded), BATCH)
         reference = ModelRef(name=row.name, version=row.version, digest=row.digest.hex())
-        return Inspector(self.database, self.blobs, self._engines[row.digest], reference, station)
+        return Inspector(
+            self.database, self.blobs, self.recorder, self._batchers[row.digest], reference, station, self.stages
+        )
 
     def register_model(
         self,
@@ -158,7 +165,7 @@ class Trace:
                 evaluation=evaluation or {},
                 made_by=made_by or operator(),
             )
-        self._engines[row.digest] = Engine(LoadedModel(row.digest.hex(), manifest, module, parts))
+        self._batchers[row.digest] = Batcher(Engine(LoadedModel(row.digest.hex(), manifest, module, parts)), BATCH)
         return f"{row.name}@{row.version}"
 
     def add_station(self, name: str, *, audit_pass_probability: float = DEFAULT_PASS_AUDIT) -> None:
@@ -190,6 +197,8 @@ class Trace:
         return self.signer.sign()
 
     def close(self) -> None:
+        """Record what was submitted, and let go. What waits in the spool stays there for the next process."""
+        self.recorder.close()
         self.database.close()
 
     def __enter__(self) -> "Trace":

@@ -9,7 +9,7 @@ from httpx import Response
 
 from traceai import access
 from traceai.inspection.decision import Decision
-from traceai.inspection.inspector import Item
+from traceai.inspection.reading import Item
 from traceai.sdk import Trace
 from traceai_api.app import create_app
 

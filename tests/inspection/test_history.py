@@ -7,7 +7,7 @@ import pytest
 from traceai.errors import DecisionNotFoundError, InputError
 from traceai.inspection import history
 from traceai.inspection.history import Filter
-from traceai.inspection.inspector import Item
+from traceai.inspection.reading import Item
 from traceai.sdk import Trace
 
 BEGIN = datetime(2026, 1, 31, 6, tzinfo=UTC)

@@ -22,7 +22,7 @@ from traceai.errors import (
 )  # fmt: skip
 from traceai.explain.summary import decode_grid
 from traceai.images.decode import decode, identify
-from traceai.inspection.inspector import Item
+from traceai.inspection.reading import Item
 from traceai.ledger.records import Entry, InspectionFailed
 from traceai.ledger.verification import verifier
 from traceai.models import registry

@@ -15,7 +15,7 @@ from traceai.errors import RecordError
 from traceai.inspection import history
 from traceai.inspection.decision import Decision
 from traceai.inspection.history import Filter
-from traceai.inspection.inspector import Item
+from traceai.inspection.reading import Item
 from traceai.ledger import log, records
 from traceai.ledger.note import ED25519, SigningKey, sign_note
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint

@@ -165,7 +165,7 @@ class _Story:
     def _inspect(
         self, version: ModelVersion, station: str, held_out: Sequence[SnapshotItem], product: str
     ) -> list[Decision]:
-        from traceai.inspection.inspector import Item  # noqa: PLC0415
+        from traceai.inspection.reading import Item  # noqa: PLC0415
 
         inspector = self.trace.inspector(f"{version.name}@{version.version}", station, actor=ENGINEER)
         items = (

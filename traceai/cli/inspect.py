@@ -27,7 +27,8 @@ from traceai.cli.terminal import (
 )
 from traceai.errors import InputError
 from traceai.inspection.decision import Decision
-from traceai.inspection.inspector import Inspector, Item
+from traceai.inspection.inspector import Inspector
+from traceai.inspection.reading import Item
 from traceai.sdk import Trace
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

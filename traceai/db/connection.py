@@ -85,6 +85,15 @@ class Database:
         ):
             yield session
 
+    def revive(self) -> None:
+        """Start the embedded server again where it died under us. One that somebody stopped stays stopped.
+
+        Raises:
+            DatabaseUnavailableError: it does not start.
+        """
+        if self.embedded is not None:
+            self.embedded.revive()
+
     @property
     def url(self) -> str:
         """The URL for psql and other tools, password included."""
@@ -111,8 +120,23 @@ class Database:
             )
 
 
-def create_engine(url: str) -> Engine:
+class _Impatient(psycopg.Connection[Any]):
+    """A connection on which nothing is waited for longer than `patience` seconds, whatever became of the server or the way to it.
+
+    After `OperationalError` it is good for nothing but to be closed. What the server makes of what it was sent stays open.
+    """
+
+    patience: float
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        return super().wait(gen, interval, self.patience if timeout is None else timeout)
+
+
+def create_engine(url: str, patience: float | None = None) -> Engine:
     """An engine on psycopg 3, in UTC, for any `postgres://` or `postgresql://` URL.
+
+    Args:
+        patience: seconds after which a statement is given up, by the server and, where that does not answer, by us; None: never.
 
     Raises:
         SettingsError: `url` is malformed or names another database system.
@@ -127,27 +151,47 @@ def create_engine(url: str) -> Engine:
         raise SettingsError(
             f"TRACEAI_DATABASE_URL names {parsed.drivername}, but traceai keeps evidence in PostgreSQL only."
         )
+    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    if patience is not None:
+        options = {"creator": lambda: _connect(parsed, patience)}
     engine = sqlalchemy.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 10},
         # JSON columns hold the text that stands in the entry, so that a row can be written back byte for byte.
         json_serializer=lambda value: canonical.dumps(value).decode(),
+        **options,
     )
 
     @event.listens_for(engine, "connect")
     def _settled(connection: psycopg.Connection[Any], _: object) -> None:
-        settle(connection)
+        settle(connection, patience)
 
     return engine
 
 
-def settle(connection: psycopg.Connection[Any]) -> None:
-    """Whatever the database or the role is set to: times in UTC, texts in UTF-8, and no hanging up on who works, or thinks."""
+def _connect(url: URL, patience: float) -> _Impatient:
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection: _Impatient = _Impatient.connect(
+        plain,
+        connect_timeout=max(2, round(patience)),  # libpq takes 1 for 2
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=round(patience * 1000),
+    )
+    connection.patience = patience
+    return connection
+
+
+def settle(connection: psycopg.Connection[Any], patience: float | None = None) -> None:
+    """Whatever the database or the role is set to: times in UTC, texts in UTF-8, and no hanging up on who works, or thinks.
+
+    patience: seconds after which the server gives up a statement; None: never.
+    """
     connection.execute(
         "SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'; SET datestyle TO 'ISO'; SET quote_all_identifiers TO off;"
-        " SET statement_timeout TO 0; SET idle_in_transaction_session_timeout TO 0"
+        " SET idle_in_transaction_session_timeout TO 0"
     )
+    connection.execute(f"SET statement_timeout TO {round((patience or 0) * 1000)}".encode())
     for timeout, since in (("idle_session_timeout", 14), ("transaction_timeout", 17)):
         if connection.info.server_version >= since * 10_000:
             connection.execute(f"SET {timeout} TO 0".encode())

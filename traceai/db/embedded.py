@@ -84,6 +84,18 @@ class EmbeddedServer:
             self._users = users
         return self.url
 
+    def revive(self) -> None:
+        """Start the server again where it died under its users. One that was stopped took its pid file along, and stays stopped.
+
+        Raises:
+            DatabaseUnavailableError: it does not start; see `acquire`.
+        """
+        if self._users is None or self.running:
+            return
+        with self._transition():
+            if not self.running and (self.data / "postmaster.pid").exists():
+                self._start()
+
     def release(self) -> None:
         """Let go. The last one out stops the server; calling it twice is harmless."""
         if self._users is None:

@@ -1,91 +1,37 @@
-"""Images in, recorded decisions out: read, judge, draw, record, in that order and nothing acknowledged before the commit.
+"""Images in, recorded decisions out: read, judge, draw, record, in that order, and nothing acknowledged that is not durable.
 
 A crash before the commit leaves image bytes in the content-addressed store that no record names; nothing else.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import ValidationError
-from sqlalchemy import insert, select
-from sqlmodel import Session
-
-from traceai.clock import now, parse_timestamp, timestamp
 from traceai.db.connection import Database
-from traceai.db.tables import HeatMap, Runtime, Station
-from traceai.errors import ImageError, InputError, ModelError, StationNotFoundError, TraceaiError
+from traceai.db.tables import HeatMap, Journal, Station
+from traceai.errors import ImageError, ModelError, StationNotFoundError
 from traceai.images import decode as images
 from traceai.images.blobs import BlobStore
-from traceai.images.decode import DEFAULT_LIMITS, DecodedImage, Limits
+from traceai.images.decode import DEFAULT_LIMITS, Limits
 from traceai.inspection import policy
-from traceai.inspection.decision import Decision, DecisionExplanation, Verdict
-from traceai.ledger import canonical, log, records
+from traceai.inspection.decision import Decision
+from traceai.inspection.flow import Flow
+from traceai.inspection.reading import Attempt, Item, Source, read
+from traceai.inspection.recording.draft import Draft, Recorded, Spooled
+from traceai.inspection.recording.recorder import Recorder
+from traceai.inspection.stages import Stages
+from traceai.ledger import canonical, records
 from traceai.ledger.log import Receipt
-from traceai.ledger.records import ModelRef, Part, Record
-from traceai.models import registry
+from traceai.ledger.records import Entry, ModelRef
 
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the history needs none
+    from traceai.inspection.batching import Batcher
     from traceai.inspection.engine import Engine, Judgement
 
 BATCH = 32
-Source = str | Path | bytes | npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One image to inspect. source: a path, the bytes of an image file, or an array (see `images.decode.from_array`).
-
-    Raises:
-        InputError: a field that no record can hold: empty, longer than 200 characters, with control characters.
-    """
-
-    source: Source
-    name: str | None = None
-    product: str | None = None
-    serial: str | None = None
-    lot: str | None = None
-    view: str | None = None
-    trigger: int | None = None
-    occurred_at: datetime | None = None
-    part: Part = field(init=False)
-
-    def __post_init__(self) -> None:
-        names = {name: getattr(self, name) for name in ("product", "serial", "lot", "view")}
-        try:
-            object.__setattr__(self, "part", Part.model_validate(names))
-        except ValidationError as error:
-            name = error.errors()[0]["loc"][0]
-            raise InputError(
-                f"The {name} {names[str(name)]!r:.60} cannot be recorded; give 1 to 200 characters without control characters."
-            ) from error
-        if self.occurred_at is not None and self.occurred_at.tzinfo is None:
-            raise InputError(f"The time {self.occurred_at.isoformat()} has no zone; give one, such as UTC.")
-        if self.trigger is not None and not 0 <= self.trigger < 2**53:
-            raise InputError(f"The trigger {self.trigger} cannot be recorded; give a counter from 0 upwards.")
-
-
-@dataclass(eq=False)
-class _Attempt:
-    """One image on its way: what is known of it so far. `failure` set means that it goes no further."""
-
-    item: Item
-    name: str
-    occurred_at: str
-    started_ns: int
-    image: records.Image = field(default_factory=records.Image)
-    decoded: DecodedImage | None = None
-    judgement: "Judgement | None" = None
-    failure: TraceaiError | None = None
-    latency_us: int = 0
-    passed_through: bool = False  # whether the network saw it
 
 
 class Inspector:
@@ -95,167 +41,122 @@ class Inspector:
         self,
         database: Database,
         blobs: BlobStore,
-        engine: "Engine",
+        recorder: Recorder,
+        batcher: "Batcher",
         model: ModelRef,
         station: str,
+        stages: Stages,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Raises:
         StationNotFoundError: no such station.
         """
-        self.database, self.blobs, self.engine, self.model, self.station = database, blobs, engine, model, station
-        self.limits = limits
-        self._runtimes: set[str] = set()
+        self.database, self.blobs, self.recorder, self.model, self.station = database, blobs, recorder, model, station
+        self.batcher, self.engine, self.stages, self.limits = batcher, batcher.engine, stages, limits
+        self._environment = cache(_described(self.engine))
         with database.session() as session:
             row = session.get(Station, station)
         if row is None:
             raise StationNotFoundError(f"There is no station {station}; add it with `traceai station add {station}`.")
+        self._audit = row.audit_pass_probability
 
     def inspect(self, source: Source, **fields: Any) -> Decision:
-        """Inspect one image. Keyword arguments are the other fields of `Item`.
+        """Inspect one image. Keyword arguments are the other fields of `Item`. Callers in other threads share forward passes.
 
         Raises:
             ImageError, ModelError: nothing could be decided. The attempt is recorded all the same, and the error's
                 `details["decision"]` holds its receipt.
+            ModelStateError: the version was retired; nothing is recorded.
+            IdTakenError: the id is on record for another image or station.
+            SpoolError: neither the database nor this machine's disk took the record. The part is not on record.
         """
-        decision = next(iter(self.inspect_many([Item(source, **fields)])))
+        attempt = read(Item(source, **fields), self.blobs, self.limits)
+        if attempt.decoded is not None and attempt.failure is None:
+            found, batch, attempt.judging_ns = self.batcher.judge(attempt.decoded)
+            self._judged(attempt, found, batch)
+        decision = self._submit(attempt).result()
         if decision.failure is not None:
             decision.failure.details["decision"] = decision
             raise decision.failure
         return decision
 
     def inspect_many(self, items: Iterable[Item | Source], batch: int = BATCH) -> Iterator[Decision]:
-        """Inspect in batches: one forward pass and one commit a batch, decisions in the order of `items`.
+        """Inspect in batches, one forward pass a batch; decisions come in the order of `items`, each once it is recorded.
 
-        An image that cannot be inspected comes back as a decision without verdict; the rest go on.
+        An image that cannot be inspected comes back as a decision without verdict; the rest go on. Up to four batches are under
+        way ahead of the caller: of those, what was judged is recorded even where the caller asks for no more.
 
         Raises:
-            UnavailableError: the database or the blob store failed; the batch it happened in is not recorded.
+            ModelStateError, IdTakenError, SpoolError: see `inspect`; of what came before it every decision was yielded.
         """
-        with ThreadPoolExecutor(thread_name_prefix="traceai-read") as pool:
-            wrapped = (item if isinstance(item, Item) else Item(item) for item in items)
-            while group := list(islice(wrapped, batch)):
-                attempts = list(pool.map(self._read, group))
-                self._judge([attempt for attempt in attempts if attempt.failure is None])
-                yield from self._record(attempts)
+        return self._flow(items, batch, eager=False)
 
-    # --- read -----------------------------------------------------------------------------------------------------
+    def stream(self, items: Iterable[Item | Source], batch: int = BATCH) -> Iterator[Decision]:
+        """As `inspect_many`, for a live source: what has arrived is judged at once, alone or with what arrived beside it.
 
-    def _read(self, item: Item) -> _Attempt:
-        attempt = _Attempt(
-            item,
-            name=item.name or (str(item.source) if isinstance(item.source, str | Path) else "memory"),
-            occurred_at=timestamp(item.occurred_at or now()),
-            started_ns=time.monotonic_ns(),
-        )
-        try:
-            data, decoded = self._bytes(item.source)
-            if data is not None:
-                # What was read is evidence even where it cannot be decoded.
-                attempt.image = records.Image(sha256=self.blobs.put(data), bytes=len(data))
-            attempt.decoded = decoded or images.decode(data or b"", self.limits)
-            attempt.image = records.Image(
-                sha256=attempt.decoded.sha256,
-                bytes=attempt.decoded.bytes,
-                pixel_sha256=attempt.decoded.pixel_sha256,
-                width=attempt.decoded.width,
-                height=attempt.decoded.height,
-                media_type=attempt.decoded.media_type,
-            )
-        except ImageError as error:
-            attempt.failure = error
-        return attempt
+        items: may wait for the next image as long as it likes, as a camera does.
+        """
+        return self._flow(items, batch, eager=True)
 
-    def _bytes(self, source: Source) -> tuple[bytes | None, DecodedImage | None]:
-        if isinstance(source, np.ndarray):
-            return images.from_array(source, self.limits)
-        if isinstance(source, bytes):
-            # Before the bytes are stored: a caller that stopped reading at the limit holds only the beginning.
-            self.limits.check_bytes(len(source))
-            return source, None
-        return images.read_file(source, self.limits), None
+    def _flow(self, items: Iterable[Item | Source], batch: int, eager: bool) -> Iterator[Decision]:
+        def attempt(item: Item | Source) -> Attempt:
+            return read(item if isinstance(item, Item) else Item(item), self.blobs, self.limits)
+
+        return iter(Flow(items, attempt, self._judge, batch=batch, eager=eager))
 
     # --- judge ----------------------------------------------------------------------------------------------------
 
-    def _judge(self, attempts: Sequence[_Attempt]) -> None:
-        decoded = [attempt.decoded for attempt in attempts if attempt.decoded is not None]
-        if not decoded:
-            return
-        for attempt, found in zip(attempts, self.engine.judge(decoded), strict=True):
-            attempt.decoded = None  # pixels are no longer needed
-            attempt.passed_through = True
-            attempt.latency_us = (time.monotonic_ns() - attempt.started_ns) // 1000
-            if isinstance(found, ModelError):
-                attempt.failure = found
-            else:
-                attempt.judgement = found
+    def _judge(self, attempts: Sequence[Attempt]) -> list["Pending"]:
+        visible = [attempt for attempt in attempts if attempt.decoded is not None and attempt.failure is None]
+        if visible:
+            began = time.monotonic_ns()
+            judged = self.engine.judge([attempt.decoded for attempt in visible if attempt.decoded is not None])
+            for attempt, found in zip(visible, judged, strict=True):
+                attempt.judging_ns = began
+                self._judged(attempt, found, len(visible))
+        return [self._submit(attempt) for attempt in attempts]
+
+    def _judged(self, attempt: Attempt, found: "Judgement | ModelError", batch: int) -> None:
+        attempt.decoded = None  # pixels are no longer needed
+        attempt.judged_ns, attempt.batch = time.monotonic_ns(), batch
+        if isinstance(found, ModelError):
+            attempt.failure = found
+        else:
+            attempt.judgement = found
 
     # --- record ---------------------------------------------------------------------------------------------------
 
-    def _record(self, attempts: Sequence[_Attempt]) -> list[Decision]:
-        judged = sum(attempt.passed_through for attempt in attempts)
-        described = self.engine.environment(judged)
-        runtime = images.identify(canonical.dumps(described))
-        with self.database.session() as session:
-            registry.require_usable(session, self.model.name, self.model.version)
-            station = session.execute(
-                select(Station).where(Station.name == self.station).with_for_update()  # type: ignore[arg-type]
-            ).scalar_one()
-            numbers = range(station.last_seq + 1, station.last_seq + 1 + len(attempts))
-            found = [
-                self._evidence(attempt, number, runtime, station.audit_pass_probability)
-                for attempt, number in zip(attempts, numbers, strict=True)
-            ]
-            before: list[Record] = []
-            if judged and self._is_new(session, runtime):
-                before = [records.Runtime(digest=runtime, environment=described)]
-            receipts = log.append(session, [*before, *found])[len(before) :]
-            maps = [
-                {"journal_index": receipt.index, "grid": attempt.judgement.grid}
-                for attempt, receipt in zip(attempts, receipts, strict=True)
-                if attempt.judgement is not None
-            ]
-            if maps:
-                session.execute(insert(HeatMap), maps)
-            station.last_seq = numbers[-1]
-        if judged:
-            self._runtimes.add(runtime)
-        return [
-            self._decision(attempt, record, receipt)
-            for attempt, record, receipt in zip(attempts, found, receipts, strict=True)
-        ]
+    def _submit(self, attempt: Attempt) -> "Pending":
+        draft = self._draft(attempt)
+        future = self.recorder.submit(draft)
+        future.add_done_callback(lambda _: self.stages.note(self.station, attempt))
+        return Pending(self, attempt, draft, future)
 
-    def _is_new(self, session: Session, runtime: str) -> bool:
-        """Under the ledger's lock, so that two stations do not both find it new."""
-        if runtime in self._runtimes:
-            return False
-        log.lock(session)
-        known = select(Runtime).where(Runtime.digest == bytes.fromhex(runtime))  # type: ignore[arg-type]
-        return session.execute(known).scalar_one_or_none() is None
-
-    def _evidence(
-        self, attempt: _Attempt, number: int, runtime: str, probability: float
-    ) -> records.Inspection | records.InspectionFailed:
+    def _draft(self, attempt: Attempt) -> Draft:
         common: dict[str, Any] = {
             "occurred_at": attempt.occurred_at,
             "station": self.station,
-            "station_seq": number,
+            "station_seq": 0,  # given when it is written
             "trigger": attempt.item.trigger,
             "part": attempt.item.part,
             "image": attempt.image,
             "model": self.model,
         }
+        if named := attempt.item.id is not None:
+            common["id"] = attempt.item.id
         found = attempt.judgement
         if found is None:
             failure = attempt.failure or ImageError("The image could not be inspected.")
-            return records.InspectionFailed(
+            failed = records.InspectionFailed(
                 **common,
                 source=_printable(attempt.name),
                 failure_code=failure.code,
                 failure=_printable(failure.message),
             )
+            return Draft(failed, named=named)
+        runtime, environment = self._environment(attempt.batch)
         point = self.engine.model.manifest.operating_point
-        return records.Inspection(
+        decided = records.Inspection(
             **common,
             logits=found.logits,
             scores=found.scores,
@@ -264,44 +165,52 @@ class Inspector:
             verdict=found.verdict,
             predicted=found.predicted,
             explanation=found.explanation(),
-            audit=policy.draw(found.verdict, probability),
+            audit=policy.draw(found.verdict, self.recorder.audit.get(self.station, self._audit)),
             runtime=runtime,
             latency_us=attempt.latency_us,
         )
+        return Draft(decided, found.grid, environment, named)
 
-    def _decision(
-        self, attempt: _Attempt, record: records.Inspection | records.InspectionFailed, receipt: Receipt
-    ) -> Decision:
-        common: dict[str, Any] = {
-            "id": record.id,
-            "receipt": receipt,
-            "station": self.station,
-            "station_seq": record.station_seq,
-            "occurred_at": parse_timestamp(record.occurred_at),
-            "source": attempt.name,
-            "part": attempt.item.part,
-            "model": self.model,
-        }
-        found = attempt.judgement
-        if found is None or isinstance(record, records.InspectionFailed):
-            return Decision(**common, verdict=None, failure=attempt.failure)
-        return Decision(
-            **common,
-            verdict=Verdict(found.verdict),
-            predicted=found.predicted,
-            scores={name: float(score) for name, score in found.scores.items()},
-            defect_score=None if found.defect_score is None else float(found.defect_score),
-            explanation=DecisionExplanation(
-                grid=found.heat_map,
-                method=found.summary.method,
-                layer=found.summary.layer,
-                target=found.summary.target,
-                sha256=found.summary.sha256,
-                degenerate=found.summary.degenerate is not None,
-            ),
-            audit=record.audit,
-            latency_us=attempt.latency_us,
+    def recall(self, receipt: Receipt, source: str) -> Decision:
+        """The decision that is on record under `receipt`."""
+        with self.database.session() as session:
+            entry = Entry.parse(session.get_one(Journal, receipt.index).entry)
+            stored = session.get(HeatMap, receipt.index)
+        assert isinstance(entry.record, records.Inspection | records.InspectionFailed)  # noqa: S101  # as it was looked up
+        return Decision.of(entry.record, stored.grid if stored else None, receipt, entry.record.station_seq, source)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A decision that is on its way into the ledger."""
+
+    inspector: Inspector
+    attempt: Attempt
+    draft: Draft
+    future: "Future[Recorded | Spooled]"
+
+    def result(self) -> Decision:
+        """Wait until it is durable. Of an id that is on record already, what is on record."""
+        kept, source = self.future.result(), self.attempt.name
+        if isinstance(kept, Spooled):
+            draft = kept.earlier or self.draft
+            failure = None if kept.earlier else self.attempt.failure
+            return Decision.of(draft.decided, draft.grid, kept, None, source, failure)
+        if kept.earlier:
+            return self.inspector.recall(kept.receipt, source)
+        return Decision.of(
+            self.draft.decided, self.draft.grid, kept.receipt, kept.station_seq, source, self.attempt.failure
         )
+
+
+def _described(engine: "Engine") -> Callable[[int], tuple[str, dict[str, Any]]]:
+    """From the size of a batch to the digest of the environment that it is judged in, and the environment."""
+
+    def described(batch: int) -> tuple[str, dict[str, Any]]:
+        environment = engine.environment(batch)
+        return images.identify(canonical.dumps(environment)), environment
+
+    return described
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,66 @@
+"""What could not be kept at all: nobody was told that it was recorded, and the ledger is told that something is missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from traceai.errors import TraceaiError
+from traceai.inspection.recording.draft import Draft
+from traceai.ledger.records import Gap
+
+
+@dataclass
+class _Loss:
+    """Attempts at one station: with no trigger, or with the consecutive triggers `first` to `last`."""
+
+    began_at: str
+    ended_at: str
+    error: TraceaiError
+    first: int | None
+    last: int | None
+    count: int = 1
+
+    def takes(self, trigger: int | None) -> bool:
+        return trigger == self.last if trigger is None or self.last is None else trigger == self.last + 1
+
+
+@dataclass
+class Losses:
+    """Attempts that were refused since the ledger was last told. For one thread."""
+
+    _by_station: dict[str, list[_Loss]] = field(default_factory=dict)
+
+    def add(self, drafts: Sequence[Draft], error: TraceaiError) -> None:
+        for draft in drafts:
+            if isinstance(draft.record, Gap):
+                continue
+            losses = self._by_station.setdefault(draft.station, [])
+            moment, trigger = draft.record.occurred_at, draft.record.trigger
+            if losses and losses[-1].takes(trigger):
+                loss = losses[-1]
+                loss.count, loss.last, loss.ended_at = loss.count + 1, trigger, max(loss.ended_at, moment)
+            else:
+                losses.append(_Loss(moment, moment, error, trigger, trigger))
+
+    def drafts(self, actor: str) -> list[Draft]:
+        """A gap for each run of attempts, to be written before whatever comes next."""
+        return [
+            Draft(
+                Gap(
+                    station=station,
+                    began_at=loss.began_at,
+                    ended_at=max(loss.began_at, loss.ended_at),
+                    cause_code=loss.error.code,
+                    cause=loss.error.message[:2000],
+                    delayed=0,
+                    lost=loss.count,
+                    first_trigger=loss.first,
+                    last_trigger=loss.last,
+                    actor=actor,
+                )
+            )
+            for station, losses in self._by_station.items()
+            for loss in losses
+        ]
+
+    def clear(self) -> None:
+        self._by_station.clear()

@@ -1,0 +1,198 @@
+"""The recorder: drafts from any number of threads, in the order in which they came, into the ledger or onto the disk.
+
+One thread commits groups of whatever arrived meanwhile. When the database does not take a group, it goes into the spool, and so
+does everything after it until the forwarder has delivered all that waits: a station's decisions keep their order. Whoever submits
+waits where the queue is full, so memory stays bounded whatever the database does.
+
+What became of a group is never guessed. A group that may have been committed is written again with its ids looked for, behind the
+same lock that the first attempt held or still holds.
+"""
+
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+
+from traceai.clock import now
+from traceai.db.connection import Database
+from traceai.errors import SpoolError, TraceaiError, UnavailableError, VerificationError
+from traceai.inspection.recording.draft import Draft, Recorded, Spooled
+from traceai.inspection.recording.forwarder import Forwarder
+from traceai.inspection.recording.losses import Losses
+from traceai.inspection.recording.spool import Spool
+from traceai.inspection.recording.writer import Outcome, Writer
+
+_log = logging.getLogger(__name__)
+
+# Drafts that wait in memory; a draft takes a few kilobytes.
+CAPACITY = 4096
+# Drafts a transaction. Beyond this the cost of the commit is spread thin enough, and others want their turn.
+GROUP = 512
+# Seconds after which a database that does not answer counts as away.
+PATIENCE = 5.0
+
+
+class Recorder:
+    """Records for one process. Threads share it; it begins to work with the first draft. Close it."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Path,
+        *,
+        patience: float = PATIENCE,
+        capacity: int = CAPACITY,
+        group: int = GROUP,
+    ) -> None:
+        self.spool = Spool(home)
+        self.actor = f"recorder on {socket.gethostname()}"[:200]
+        self._database, self._patience, self._capacity, self._group = database, patience, capacity, group
+        self._writer = Writer(database, patience)
+        self._queue: deque[tuple[Draft, Future[Recorded | Spooled]]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._losses = Losses()
+        # Whether drafts go into the spool. Set by the committer, unset by the forwarder once nothing waits; both under the lock.
+        self._spooling = False
+        self._mode = threading.Lock()
+        self._forwarder = Forwarder(database, self.spool, Writer(database, patience), self.actor, self._caught_up)
+
+    @property
+    def audit(self) -> dict[str, float]:
+        """The probability with which passes are drawn, by station, as the database last said."""
+        return self._writer.audit
+
+    def submit(self, draft: Draft) -> "Future[Recorded | Spooled]":
+        """Have `draft` recorded after everything that was submitted before. Waits while the queue is full.
+
+        Returns:
+            What becomes of it: Recorded after the commit, Spooled once it is on this machine's disk, or the error for which it
+            is neither: SpoolError where nothing could keep it, and otherwise why the ledger can never take it.
+        """
+        future: Future[Recorded | Spooled] = Future()
+        with self._changed:
+            if self._closing:
+                raise UnavailableError("The recorder is closed; open the ledger again.")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="traceai-recorder", daemon=True)
+                self._thread.start()
+            self._changed.wait_for(lambda: len(self._queue) < self._capacity)
+            self._queue.append((draft, future))
+            self._changed.notify_all()
+        return future
+
+    def close(self) -> None:
+        """Record or spool what was submitted, and let go of database and spool. What is spooled stays so, if need be."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        self._forwarder.stop(self._patience)
+        self._writer.close()
+        self.spool.close()
+
+    # --- the committer --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._begin()
+        while group := self._take():
+            self._settle(group)
+
+    def _begin(self) -> None:
+        """Deliver first what an earlier process left behind, if the database takes it now."""
+        try:
+            left = not self.spool.empty
+        except SpoolError as error:
+            _log.warning("%s", error.message)
+            return
+        if left:
+            self._spooling = True
+            self._forwarder.start()
+            self._forwarder.caught_up.wait(self._patience)
+
+    def _take(self) -> list[tuple[Draft, Future[Recorded | Spooled]]]:
+        """Whatever arrived, up to a group of it; nothing once the recorder is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            group = [self._queue.popleft() for _ in range(min(self._group, len(self._queue)))]
+            self._changed.notify_all()
+        return group
+
+    def _settle(self, group: Sequence[tuple[Draft, Future[Recorded | Spooled]]]) -> None:
+        drafts = [draft for draft, _ in group]
+        lost = self._losses.drafts(self.actor)
+        try:
+            outcomes = self._record([*lost, *drafts])
+        except (UnavailableError, VerificationError) as error:
+            self._losses.add(drafts, error)
+            outcomes = [error] * len(group)
+        else:
+            self._losses.clear()
+            outcomes = outcomes[len(lost) :]
+        for (_, future), outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, TraceaiError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _record(self, drafts: Sequence[Draft]) -> Sequence[Outcome | Spooled]:
+        """
+        Raises:
+            UnavailableError, VerificationError: neither the database nor the spool took them.
+        """
+        began, error = now(), None
+        if not self._spooling:
+            try:
+                return self._write(drafts)
+            except (UnavailableError, VerificationError) as refusal:
+                error = refusal
+        return self._keep(drafts, began, error)
+
+    def _write(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        began = time.monotonic()
+        try:
+            return self._writer.write(drafts)
+        except UnavailableError:
+            if time.monotonic() - began > self._patience / 2:
+                raise
+            # A server that was restarted hangs up on us, and takes the next connection.
+            return self._writer.write(drafts, again=True)
+
+    def _keep(
+        self, drafts: Sequence[Draft], began: datetime, error: TraceaiError | None
+    ) -> Sequence[Outcome | Spooled]:
+        try:
+            with self._mode:
+                kept = self.spool.put(drafts, began, error or _BEHIND)
+                self._spooling = True
+        except SpoolError as full:
+            _log.error("%s", full.message)
+            try:
+                return self._writer.write(drafts, again=True)
+            except (UnavailableError, VerificationError) as refusal:
+                raise SpoolError(f"{full.message} ({refusal.message})") from refusal
+        if error is not None:
+            _log.warning("Recording goes into the spool: %s", error.message)
+        self._forwarder.start()
+        return kept
+
+    def _caught_up(self) -> bool:
+        """Asked by the forwarder when nothing waits: whether drafts go to the database again from here on."""
+        with self._mode:
+            if not self.spool.empty:
+                return False
+            if self._spooling:
+                _log.warning("Everything that waited in the spool is in the ledger.")
+            self._spooling = False
+            return True
+
+
+_BEHIND = UnavailableError("Decisions were recorded behind others that waited.")

@@ -1,0 +1,381 @@
+"""The spool: what the database cannot take now is kept on this machine's own disk, and nothing leaves it unseen.
+
+A SQLite file in the home, written with `synchronous=FULL`: what `put` returned survives a power cut. Three tables say where a draft
+is (`waiting`, in the order of arrival; `rejected`, for good or until somebody retries it; gone when it was delivered), two say
+what the outage was. Several processes share the file. A crash between a delivery and its entry here leaves the draft waiting; it is
+offered again, and the ledger knows its id.
+"""
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from traceai.clock import now, parse_timestamp, timestamp
+from traceai.errors import IdTakenError, RecordError, SpoolError, TraceaiError
+from traceai.inspection.recording import damage
+from traceai.inspection.recording.draft import Draft, Spooled
+from traceai.ledger import records
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS waiting (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, station TEXT NOT NULL, spooled_at TEXT NOT NULL,
+    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS rejected (
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL, station TEXT NOT NULL, spooled_at TEXT NOT NULL,
+    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL, rejected_at TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS outage (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1), began_at TEXT NOT NULL, code TEXT NOT NULL, cause TEXT NOT NULL,
+    answered_at TEXT
+);
+CREATE TABLE IF NOT EXISTS affected (station TEXT PRIMARY KEY, delayed INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
+"""
+_PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256) VALUES (?, ?, ?, ?, ?, ?)"
+_COUNT = "INSERT INTO tally VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = count + excluded.count"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits at `position`: the draft, or why it cannot be read."""
+
+    position: int
+    draft: Draft | RecordError
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A draft that the ledger does not take. It is kept for good, and can be offered again."""
+
+    id: str
+    station: str
+    spooled_at: datetime
+    rejected_at: datetime
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Since when the database does not take records, and why. `answered_at`: when it took the first one again."""
+
+    began_at: datetime
+    code: str
+    cause: str
+    answered_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where everything is that ever came into the spool.
+
+    spooled, delivered: decisions in all. waiting: by station. oldest: when the oldest of them came.
+    damaged: files of an earlier spool that could not be read, kept as they were found.
+    """
+
+    spooled: int
+    delivered: int
+    waiting: dict[str, int]
+    oldest: datetime | None
+    rejected: tuple[Rejected, ...]
+    outage: Outage | None
+    damaged: tuple[Path, ...]
+
+
+class Spool:
+    """The spool of a home. Threads may share it."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "spool.db"
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+
+    def put(self, drafts: Sequence[Draft], since: datetime, error: TraceaiError) -> list[Spooled | TraceaiError]:
+        """Keep `drafts` behind those that wait already. What is returned survives a power cut.
+
+        Args:
+            since: when the ledger took nothing more.
+            error: why.
+
+        Returns:
+            For each draft what its sender is told; IdTakenError where the id waits for another inspection.
+
+        Raises:
+            SpoolError: nothing was kept; the disk is full, or the home cannot be written to.
+        """
+        moment = now()
+        with self._transaction() as spool:
+            spool.execute(
+                "INSERT OR IGNORE INTO outage VALUES (1, ?, ?, ?, NULL)", (timestamp(since), error.code, error.message)
+            )
+            return [self._put(spool, draft, moment) for draft in drafts]
+
+    @staticmethod
+    def _put(spool: sqlite3.Connection, draft: Draft, moment: datetime) -> Spooled | TraceaiError:
+        reference = draft.record.id
+        row = spool.execute("SELECT draft, grid, spooled_at FROM waiting WHERE id = ?", (reference,)).fetchone()
+        if row is not None:
+            kept = Draft.from_bytes(row[0], row[1])
+            if (kept.station, kept.image) != (draft.station, draft.image):
+                return IdTakenError(f"The id {reference} waits in the spool for another inspection; choose another.")
+            return Spooled(reference, parse_timestamp(row[2]), kept)
+        _insert(spool, draft, moment)
+        if draft.is_numbered:
+            spool.execute(
+                "INSERT INTO affected VALUES (?, 1) ON CONFLICT (station) DO UPDATE SET delayed = delayed + 1",
+                (draft.station,),
+            )
+            spool.execute(_COUNT, ("spooled", 1))
+        return Spooled(reference, moment)
+
+    def oldest(self, limit: int) -> list[Waiting]:
+        """The drafts that wait longest, in the order in which they came."""
+        with self._transaction() as spool:
+            rows = spool.execute(
+                "SELECT position, draft, grid, sha256 FROM waiting ORDER BY position LIMIT ?", (limit,)
+            ).fetchall()
+        return [Waiting(position, _read(*stored)) for position, *stored in rows]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits, and no outage is open."""
+        if not self.path.exists():
+            return True
+        with self._transaction() as spool:
+            query = "SELECT NOT EXISTS (SELECT 1 FROM waiting) AND NOT EXISTS (SELECT 1 FROM outage)"
+            return bool(spool.execute(query).fetchone()[0])
+
+    # --- what the forwarder says ----------------------------------------------------------------------------------
+
+    def silent(self) -> None:
+        """The database took nothing."""
+        with self._transaction() as spool:
+            spool.execute("UPDATE outage SET answered_at = NULL")
+
+    def settle(self, delivered: Sequence[int], rejected: Sequence[tuple[int, TraceaiError]], actor: str) -> None:
+        """Enter what became of drafts: those at the positions `delivered` are in the ledger, those `rejected` never will be.
+
+        actor: who says on the record that one was rejected.
+        """
+        moment = now()
+        with self._transaction() as spool:
+            spool.execute("UPDATE outage SET answered_at = coalesce(answered_at, ?)", (timestamp(moment),))
+            for position in delivered:
+                spool.execute("DELETE FROM waiting WHERE position = ?", (position,))
+            spool.execute(_COUNT, ("delivered", len(delivered)))
+            for position, error in rejected:
+                self._reject(spool, position, error, moment, actor)
+
+    @staticmethod
+    def _reject(spool: sqlite3.Connection, position: int, error: TraceaiError, moment: datetime, actor: str) -> None:
+        spool.execute(
+            "INSERT INTO rejected SELECT *, ?, ?, ? FROM waiting WHERE position = ?",
+            (timestamp(moment), error.code, error.message, position),
+        )
+        ((reference, station, data, grid, digest),) = spool.execute(
+            "DELETE FROM waiting WHERE position = ? RETURNING id, station, draft, grid, sha256", (position,)
+        ).fetchall()
+        spool.execute("UPDATE affected SET delayed = delayed - 1 WHERE station = ?", (station,))
+        draft = _read(data, grid, digest)
+        if isinstance(draft, Draft) and isinstance(draft.record, records.Gap):
+            return  # a gap that could not be told is no second gap
+        occurred = timestamp(moment) if isinstance(draft, RecordError) else draft.record.occurred_at
+        trigger = None if isinstance(draft, RecordError) else getattr(draft.record, "trigger", None)
+        gap = records.Gap(
+            station=station,
+            began_at=occurred,
+            ended_at=occurred,
+            cause_code="record-rejected",
+            cause=f"The record {reference} was not accepted and is kept in the spool: {error.message}"[:2000],
+            delayed=0,
+            lost=1,
+            first_trigger=trigger,
+            last_trigger=trigger,
+            actor=actor,
+        )
+        _insert(spool, Draft(gap), moment)
+
+    def conclude(self, actor: str) -> bool:
+        """End the outage where nothing waits any more: have what happened at each station written into the ledger.
+
+        Returns:
+            Whether nothing waits; what is told of the outage waits as well, until it is delivered.
+        """
+        with self._transaction() as spool:
+            if spool.execute("SELECT 1 FROM waiting LIMIT 1").fetchone():
+                return False
+            row = spool.execute("SELECT began_at, code, cause, answered_at FROM outage").fetchone()
+            if row is None:
+                return True
+            began_at, code, cause, answered_at = row
+            affected = spool.execute("SELECT station, delayed FROM affected WHERE delayed > 0").fetchall()
+            for station, delayed in affected:
+                ended_at = max(answered_at or timestamp(now()), began_at)  # a clock may have been set back
+                gap = records.Gap(
+                    station=station, began_at=began_at, ended_at=ended_at, cause_code=code, cause=cause[:2000],
+                    delayed=delayed, lost=0, first_trigger=None, last_trigger=None, actor=actor,
+                )  # fmt: skip
+                _insert(spool, Draft(gap), now())
+            spool.execute("DELETE FROM outage")
+            spool.execute("DELETE FROM affected")
+            return not affected
+
+    def retry(self, reference: str) -> bool:
+        """Offer a rejected draft again, behind those that wait. Returns False where none of that id was rejected."""
+        with self._transaction() as spool:
+            row = spool.execute(
+                "DELETE FROM rejected WHERE id = ? RETURNING id, station, spooled_at, draft, grid, sha256", (reference,)
+            ).fetchone()
+            if row is None:
+                return False
+            spool.execute(_PUT, row)
+            return True
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        damaged = damage.found(self.path)
+        if not self.path.exists():
+            return Status(0, 0, {}, None, (), None, damaged)
+        with self._transaction() as spool:
+            tally = dict(spool.execute("SELECT name, count FROM tally").fetchall())
+            waiting = dict(spool.execute("SELECT station, count(*) FROM waiting GROUP BY 1 ORDER BY 1").fetchall())
+            ((oldest,),) = spool.execute("SELECT min(spooled_at) FROM waiting").fetchall()
+            rejected = spool.execute(
+                "SELECT id, station, spooled_at, rejected_at, code, reason FROM rejected ORDER BY position"
+            ).fetchall()
+            outage = spool.execute("SELECT began_at, code, cause, answered_at FROM outage").fetchone()
+        return Status(
+            spooled=tally.get("spooled", 0),
+            delivered=tally.get("delivered", 0),
+            waiting=waiting,
+            oldest=_moment(oldest),
+            rejected=tuple(
+                Rejected(reference, station, parse_timestamp(came), parse_timestamp(went), code, reason)
+                for reference, station, came, went, code, reason in rejected
+            ),
+            outage=None
+            if outage is None
+            else Outage(parse_timestamp(outage[0]), outage[1], outage[2], _moment(outage[3])),
+            damaged=damaged,
+        )
+
+    # --- the file -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        with self._lock:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction on the file, alone. One that is damaged is set aside first, and what can be read of it comes along."""
+        with self._lock, self._alone():
+            try:
+                spool = self._opened()
+                spool.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                self._hang_up()
+                raise self._unusable(error) from error
+            try:
+                yield spool
+                spool.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._hang_up()  # which rolls back
+                if damage.is_damage(error):
+                    damage.set_aside(self.path, SCHEMA)
+                raise self._unusable(error) from error
+            except BaseException:
+                spool.execute("ROLLBACK")
+                raise
+
+    def _opened(self) -> sqlite3.Connection:
+        """The open file, or the one that has taken its place since."""
+        if self._connection is not None and self._inode == _inode(self.path):
+            return self._connection
+        self._hang_up()
+        try:
+            self._connection = connect(self.path)
+        except sqlite3.DatabaseError as error:
+            if not damage.is_damage(error):
+                raise
+            damage.set_aside(self.path, SCHEMA)
+            self._connection = connect(self.path)
+        self._inode = _inode(self.path)
+        return self._connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes out: who sets a damaged file aside must not have it written to."""
+        try:
+            lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _unusable(self, error: Exception) -> SpoolError:
+        return SpoolError(
+            f"The spool {self.path} cannot be used ({error}), so what the database does not take cannot be kept; make room on its "
+            "disk, or give TRACEAI_HOME a folder that can be written to."
+        )
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a spool file, and make the tables that are missing. Committed is durable."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _insert(spool: sqlite3.Connection, draft: Draft, moment: datetime) -> None:
+    data = draft.to_bytes()
+    row = (draft.record.id, draft.station, timestamp(moment), data, draft.grid, _digest(data, draft.grid))
+    spool.execute(_PUT, row)
+
+
+def _digest(data: bytes, grid: bytes | None) -> bytes:
+    return hashlib.sha256(len(data).to_bytes(8, "big") + data + (grid or b"")).digest()
+
+
+def _read(data: bytes, grid: bytes | None, digest: bytes) -> Draft | RecordError:
+    if _digest(data, grid) != digest:
+        return RecordError("What is stored in the spool is not what was put there; the disk or its file is damaged.")
+    try:
+        return Draft.from_bytes(data, grid)
+    except RecordError as error:
+        return error
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else parse_timestamp(text)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,97 @@
+"""Where the time goes: how long each stage of an inspection takes, by station, in memory that does not grow."""
+
+import math
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from traceai.clock import now
+from traceai.inspection.reading import Attempt
+
+# In the order of an inspection. `read`: read, hash, store, decode. `wait`: until the network was free. `judge`: preprocess, one
+# forward pass, explain. `record`: until the record was durable.
+STAGES = ("read", "wait", "judge", "record", "total")
+# Two neighbouring buckets differ by 5 %, and so does what a quantile says from what it was, at most.
+_GROWTH = math.log(1.05)
+
+
+@dataclass
+class Histogram:
+    """Durations in microseconds, in buckets that grow geometrically."""
+
+    count: int = 0
+    largest: int = 0
+    _buckets: Counter[int] = field(default_factory=Counter)
+
+    def add(self, microseconds: int) -> None:
+        self.count += 1
+        self.largest = max(self.largest, microseconds)
+        self._buckets[math.ceil(math.log(max(microseconds, 1)) / _GROWTH)] += 1
+
+    def quantile(self, share: float) -> int:
+        """The duration that `share` of them (0..1) do not exceed, to 5 %; 0 where there is none."""
+        rest = math.ceil(share * self.count)
+        for bucket in sorted(self._buckets):
+            rest -= self._buckets[bucket]
+            if rest <= 0:
+                return min(round(math.exp(bucket * _GROWTH)), self.largest)
+        return self.largest
+
+
+@dataclass(frozen=True)
+class StageLatency:
+    """What a stage took at a station between two times, in microseconds."""
+
+    station: str
+    stage: str
+    began_at: datetime
+    ended_at: datetime
+    count: int
+    p50_us: int
+    p95_us: int
+    p99_us: int
+    max_us: int
+
+
+class Stages:
+    """The durations since they were last taken. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began_at = now()
+        self._found: dict[tuple[str, str], Histogram] = {}
+
+    def note(self, station: str, attempt: Attempt) -> None:
+        """Add an attempt that was recorded just now."""
+        ended = time.monotonic_ns()
+        took = {"read": attempt.read_ns - attempt.started_ns, "total": ended - attempt.started_ns}
+        if attempt.batch:
+            took["wait"] = attempt.judging_ns - attempt.read_ns
+            took["judge"] = attempt.judged_ns - attempt.judging_ns
+        took["record"] = ended - (attempt.judged_ns or attempt.read_ns)
+        with self._lock:
+            for stage, nanoseconds in took.items():
+                self._found.setdefault((station, stage), Histogram()).add(nanoseconds // 1000)
+
+    def take(self) -> list[StageLatency]:
+        """What was noted since the last call, by station and in the order of the stages."""
+        with self._lock:
+            found, began_at, self._found, self._began_at = self._found, self._began_at, {}, now()
+            ended_at = self._began_at
+        by_stage = sorted(found.items(), key=lambda one: (one[0][0], STAGES.index(one[0][1])))
+        return [
+            StageLatency(
+                station=station,
+                stage=stage,
+                began_at=began_at,
+                ended_at=ended_at,
+                count=histogram.count,
+                p50_us=histogram.quantile(0.5),
+                p95_us=histogram.quantile(0.95),
+                p99_us=histogram.quantile(0.99),
+                max_us=histogram.largest,
+            )
+            for (station, stage), histogram in by_stage
+        ]
