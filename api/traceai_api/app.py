@@ -8,7 +8,7 @@ from traceai.sdk import Trace
 from traceai_api import problems
 from traceai_api.answers import DATABASE, answers, describe
 from traceai_api.dependencies import TraceDep
-from traceai_api.routes import evidence, inspections, ledger, models
+from traceai_api.routes import evidence, gaps, inspections, ledger, models
 from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
@@ -37,7 +37,7 @@ def create_app(trace: Trace, *, minimum_index: int = 0) -> FastAPI:
     problems.install(app)
     app.add_middleware(GuardBodies, trace=trace)
     v1 = APIRouter(prefix="/v1")
-    for router in (inspections.router, models.router, evidence.router, ledger.router):
+    for router in (inspections.router, gaps.router, models.router, evidence.router, ledger.router):
         v1.include_router(router)
     app.include_router(v1)
 

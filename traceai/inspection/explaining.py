@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 from sqlmodel import Session
 
 from traceai.clock import timestamp
+from traceai.db import tables
 from traceai.db.tables import Station
 from traceai.errors import ConflictError, InputError, StationNotFoundError
 from traceai.inspection import completeness
@@ -14,6 +15,10 @@ from traceai.ledger import log
 from traceai.ledger.log import Receipt
 from traceai.ledger.records import Gap, validated
 from traceai.ledger.triggers import Hole
+
+_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_gap: Table = tables.Gap.__table__  # type: ignore[attr-defined]
+_c, _g = _inspection.c, _gap.c
 
 DECLARED = "declared"
 # Ranges beyond this many are not named in a refusal.
@@ -31,7 +36,7 @@ def declare(
     ended_at: datetime | None = None,
     lost: int = 0,
 ) -> Receipt:
-    """Append a `gap/1` of `station`, and hold back its decisions until the commit.
+    """Append a `gap/1` of `station`. The line is not held up while the record is looked through.
 
     Args:
         triggers: the first and the last of the camera's counts that have no decision; None for an outage without any.
@@ -42,12 +47,13 @@ def declare(
     Raises:
         InputError: something that no record can hold, or a time that is not given and not known.
         StationNotFoundError: no such station.
-        ConflictError: one of the triggers is not missing.
+        ConflictError: one of the triggers is not missing, or no longer.
     """
     if not cause.strip():
         raise InputError("The cause is empty; say in a sentence why, for an auditor will read it.")
-    if session.execute(select(Station).where(Station.name == station).with_for_update()).scalar_one_or_none() is None:  # type: ignore[arg-type]
+    if session.get(Station, station) is None:
         raise StationNotFoundError(f"There is no station {station}; `traceai station list` shows those there are.")
+    looked_at = log.read_head(session).size
     if triggers is not None:
         holes = completeness.counter(session, station).lacking(*triggers)
         _require_missing(holes, station, *triggers)
@@ -73,7 +79,27 @@ def declare(
             "actor": actor,
         },
     )
+    if triggers is not None:
+        log.lock(session)
+        _require_nothing_new(session, station, *triggers, since=looked_at)
     return log.append(session, [gap])[0]
+
+
+def _require_nothing_new(session: Session, station: str, first: int, last: int, *, since: int) -> None:
+    """Raises:
+    ConflictError: a decision or a gap with one of these triggers came after the record was looked through.
+    """
+    new = select(_c.journal_index).where(
+        _c.station == station, _c.trigger.between(first, last), _c.journal_index >= since
+    )
+    explained = select(_g.journal_index).where(
+        _g.station == station, _g.first_trigger <= last, _g.last_trigger >= first, _g.journal_index >= since
+    )
+    if session.execute(new.union_all(explained).limit(1)).first() is not None:
+        raise ConflictError(
+            f"One of the triggers {first} to {last} of {station} was recorded or explained at this moment; look at `traceai "
+            "station gaps` again."
+        )
 
 
 def _require_missing(holes: Sequence[Hole], station: str, first: int, last: int) -> None:
