@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import explain, ledger
+from benchmarks import explain, ledger, record
 
-REPORTS = {"explain": explain.report, "ledger": ledger.report}
+REPORTS = {"explain": explain.report, "ledger": ledger.report, "record": record.report}
 
 for name in sys.argv[1:] or REPORTS:
     REPORTS[name]()

@@ -5,26 +5,30 @@ import random
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, text
+from sqlmodel import Session
 
 from traceai.clock import now, timestamp
 from traceai.db import migrate
 from traceai.db.connection import create_engine
 from traceai.db.embedded import EmbeddedServer
-from traceai.ledger import canonical, records
+from traceai.db.tables import HeatMap, Journal, Station, TreeNode
+from traceai.ledger import canonical, log, records
+from traceai.ledger.copying import copy
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
-from traceai.ledger.projection import project
+from traceai.ledger.projection import TABLES, columns, values
 from traceai.ledger.records import Entry
 
 CLASSES = ("crack", "dent", "discoloration", "good", "missing_component", "scratch")
 GRID = (7, 7)
+STATION = "press-4"
 
 
 @contextmanager
@@ -57,26 +61,34 @@ def decisions(engine: Engine, count: int) -> int:
         connection.execute(text("SELECT traceai_extend(:n)"), {"n": size + count + 2**19})
     source = random.Random(size)  # figures have to repeat, and identifiers must not
     frontier, total = Frontier(size, stored), 0
-    first = [] if size else _before()
+    first: list[tuple[records.Record, bytes | None]] = [] if size else [(record, None) for record in _before()]
     while count > 0:
         batch = min(count, 20_000)
-        entries = [*first, *(_decision(source, done + number + 1) for number in range(batch))]
+        entries = [*first, *(decision(source, STATION, done + number + 1) for number in range(batch))]
         total += _copy(engine, frontier, entries)
         done, count, first = done + batch, count - batch, []
     with engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO station VALUES ('press-4', :n, 0.05, now()) ON CONFLICT (name) DO UPDATE SET last_seq = :n"
+                "INSERT INTO station VALUES (:station, :n, 0.05, now()) ON CONFLICT (name) DO UPDATE SET last_seq = :n"
             ),
-            {"n": done},
+            {"n": done, "station": STATION},
         )
     _settle(engine)
     return total
 
 
+def stations(engine: Engine, names: Sequence[str]) -> None:
+    """A ledger ready to record at these stations: what decisions name is on record."""
+    with Session(engine) as session, session.begin():
+        log.append(session, _before())
+        for name in names:
+            session.add(Station(name=name, audit_pass_probability=0.05, created_at=now()))
+
+
 _MODEL = records.ModelRef(name="parts", version=1, digest="5" * 64)
-_ENVIRONMENT = {"torch": "2.13.0+cpu", "threads": 2, "batch": 32}
-_RUNTIME = hashlib.sha256(canonical.dumps(_ENVIRONMENT)).hexdigest()
+ENVIRONMENT = {"torch": "2.13.0+cpu", "threads": 2, "batch": 32}
+_RUNTIME = hashlib.sha256(canonical.dumps(ENVIRONMENT)).hexdigest()
 
 
 def _before() -> list[records.Record]:
@@ -87,7 +99,7 @@ def _before() -> list[records.Record]:
             classes=list(CLASSES), operating_point=None, snapshot_name=None, snapshot_digest=None, training={}, evaluation={},
             made_by="bench",
         ),
-        records.Runtime(digest=_RUNTIME, environment=_ENVIRONMENT),
+        records.Runtime(digest=_RUNTIME, environment=ENVIRONMENT),
     ]  # fmt: skip
 
 
@@ -95,13 +107,14 @@ def _number(source: random.Random, low: float, high: float) -> str:
     return canonical.decimal(source.uniform(low, high))
 
 
-def _decision(source: random.Random, seq: int) -> records.Inspection:
+def decision(source: random.Random, station: str, seq: int) -> tuple[records.Inspection, bytes]:
+    """A decision as large as a real one, and its heat map."""
     grid = source.randbytes(2 * GRID[0] * GRID[1])
     record = records.Inspection(
         id=str(uuid.UUID(bytes=source.randbytes(16), version=4)),
         occurred_at=timestamp(now()),
         salt=source.randbytes(16).hex(),
-        station="press-4",
+        station=station,
         station_seq=seq,
         part=records.Part(product="parts", serial=f"SN-{seq:08}", lot=f"L{seq // 500:05}"),
         image=records.Image(
@@ -125,37 +138,28 @@ def _decision(source: random.Random, seq: int) -> records.Inspection:
         runtime=_RUNTIME,
         latency_us=source.randrange(20_000, 300_000),
     )  # fmt: skip
-    _grids[record.id] = grid
-    return record
+    return record, grid
 
 
-_grids: dict[str, bytes] = {}
-
-
-def _copy(engine: Engine, frontier: Frontier, written: list[Any]) -> int:
+def _copy(engine: Engine, frontier: Frontier, written: Sequence[tuple[records.Record, bytes | None]]) -> int:
     total, recorded_at = 0, timestamp(now())
     journal, nodes, maps = [], [], []
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for record in written:
+    rows: dict[type[records.Record], list[list[Any]]] = {}
+    for record, grid in written:
         index, entry = frontier.size, Entry.seal(record, recorded_at)
         leaf = leaf_hash(entry.data)
         total += len(entry.data)
-        journal.append({"index": index, "entry": pack(entry.data), "leaf_hash": leaf})
-        nodes += [{"level": level, "index": n, "hash": h} for level, n, h in frontier.append(leaf)]
-        table, row = project(index, entry)
-        rows.setdefault(str(table.__tablename__), []).append(row)
-        if record.id in _grids:
-            maps.append({"journal_index": index, "grid": _grids.pop(record.id)})
-    with psycopg.connect(_plain(engine)) as connection:
-        for name, found in {"journal": journal, "tree_node": nodes, "heat_map": maps, **rows}.items():
-            if not found:
-                continue
-            columns = ", ".join(f'"{column}"' for column in found[0])
-            with connection.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as copy:  # type: ignore[arg-type]
-                for row in found:
-                    copy.write_row(
-                        [canonical.dumps(v).decode() if isinstance(v, dict | list) else v for v in row.values()]
-                    )
+        journal.append((index, pack(entry.data), leaf))
+        nodes += frontier.append(leaf)
+        rows.setdefault(type(record), []).append([index, *values(entry)])
+        if grid is not None:
+            maps.append((index, grid))
+    with psycopg.connect(plain(engine)) as connection:
+        copy(connection, Journal, ("index", "entry", "leaf_hash"), journal)
+        copy(connection, TreeNode, ("level", "index", "hash"), nodes)
+        copy(connection, HeatMap, ("journal_index", "grid"), maps)
+        for record_type, found in rows.items():
+            copy(connection, TABLES[record_type], columns(record_type), found)
         connection.execute(
             "UPDATE ledger_head SET size = %s, root = %s, frontier = %s",
             (frontier.size, frontier.root(), bytes(frontier)),
@@ -166,7 +170,7 @@ def _copy(engine: Engine, frontier: Frontier, written: list[Any]) -> int:
 def leaves_only(engine: Engine, count: int) -> None:
     """A journal that is good for nothing but its tree: `count` leaves and the nodes above them."""
     frontier = Frontier()
-    with psycopg.connect(_plain(engine)) as connection:
+    with psycopg.connect(plain(engine)) as connection:
         for start in range(0, count, 2**18):
             nodes = []
             connection.execute("SELECT traceai_extend(%s)", [start + 2**18])
@@ -187,10 +191,11 @@ def leaves_only(engine: Engine, count: int) -> None:
 
 def _settle(engine: Engine) -> None:
     """Have the server finish what loading left to do, or it does so beside what is measured next."""
-    with psycopg.connect(_plain(engine), autocommit=True) as connection:
+    with psycopg.connect(plain(engine), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
 
 
-def _plain(engine: Engine) -> str:
+def plain(engine: Engine) -> str:
+    """Its URL, as the driver takes it."""
     return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -60,8 +60,27 @@ def decimal(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def _plain(value: Any, exact: bool) -> bool:  # one exit a JSON type
+def _plain(value: Any, exact: bool) -> bool:
     """Refuse what has no canonical form; say whether there is no float in it and every name is ASCII."""
+    if type(value) is dict:
+        try:
+            plain = "".join(value).isascii()
+        except TypeError as error:
+            raise RecordError("The names in a record are strings.") from error
+        for item in value.values():
+            # Nearly everything in a record is text: no call for that.
+            if type(item) is not str and not _plain(item, exact):
+                plain = False
+        return plain
+    if type(value) is list:
+        plain = True
+        for item in value:
+            plain = _plain(item, exact) and plain
+        return plain
+    return _plain_scalar(value, exact)
+
+
+def _plain_scalar(value: Any, exact: bool) -> bool:
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return True
@@ -69,18 +88,6 @@ def _plain(value: Any, exact: bool) -> bool:  # one exit a JSON type
         if not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
             raise RecordError(f"A record holds integers of at most 53 bits, and {value} is larger.")
         return True
-    if kind is dict:
-        plain = True
-        for name, item in value.items():
-            if type(name) is not str:
-                raise RecordError("The names in a record are strings.")
-            plain = _plain(item, exact) and name.isascii() and plain
-        return plain
-    if kind is list:
-        plain = True
-        for item in value:
-            plain = _plain(item, exact) and plain
-        return plain
     if kind is float and not exact:
         return False
     raise RecordError(f"A record holds no {kind.__name__}; write numbers with a point as decimal strings.")

@@ -92,6 +92,10 @@ class Recorded:
     station_seq: int | None
     earlier: bool = False
 
+    @property
+    def index(self) -> int:
+        return self.receipt.index
+
 
 @dataclass(frozen=True)
 class Spooled:

@@ -87,6 +87,15 @@ class Recorder:
             self._changed.notify_all()
         return future
 
+    def deliver(self) -> int:
+        """Write what waits in the spool into the ledger now, in this thread. Returns how many records that were.
+
+        Raises:
+            UnavailableError, VerificationError: the database does not take them, the spool cannot be used, or another process is
+                delivering.
+        """
+        return self._forwarder.deliver()
+
     def close(self) -> None:
         """Record or spool what was submitted, and let go of database and spool. What is spooled stays so, if need be."""
         with self._changed:

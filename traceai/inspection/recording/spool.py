@@ -36,7 +36,9 @@ CREATE TABLE IF NOT EXISTS outage (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1), began_at TEXT NOT NULL, code TEXT NOT NULL, cause TEXT NOT NULL,
     answered_at TEXT
 );
-CREATE TABLE IF NOT EXISTS affected (station TEXT PRIMARY KEY, delayed INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS affected (
+    station TEXT PRIMARY KEY, delayed INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
 _PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256) VALUES (?, ?, ?, ?, ?, ?)"
@@ -131,7 +133,7 @@ class Spool:
         _insert(spool, draft, moment)
         if draft.is_numbered:
             spool.execute(
-                "INSERT INTO affected VALUES (?, 1) ON CONFLICT (station) DO UPDATE SET delayed = delayed + 1",
+                "INSERT INTO affected (station, delayed) VALUES (?, 1) ON CONFLICT (station) DO UPDATE SET delayed = delayed + 1",
                 (draft.station,),
             )
             spool.execute(_COUNT, ("spooled", 1))
@@ -170,7 +172,8 @@ class Spool:
         with self._transaction() as spool:
             spool.execute("UPDATE outage SET answered_at = coalesce(answered_at, ?)", (timestamp(moment),))
             for position in delivered:
-                spool.execute("DELETE FROM waiting WHERE position = ?", (position,))
+                (row,) = spool.execute("DELETE FROM waiting WHERE position = ? RETURNING station", (position,)).fetchall()
+                spool.execute("UPDATE affected SET delivered = delivered + 1 WHERE station = ?", row)
             spool.execute(_COUNT, ("delivered", len(delivered)))
             for position, error in rejected:
                 self._reject(spool, position, error, moment, actor)
@@ -217,12 +220,15 @@ class Spool:
             if row is None:
                 return True
             began_at, code, cause, answered_at = row
-            affected = spool.execute("SELECT station, delayed FROM affected WHERE delayed > 0").fetchall()
-            for station, delayed in affected:
-                ended_at = max(answered_at or timestamp(now()), began_at)  # a clock may have been set back
+            affected = spool.execute(
+                "SELECT station, delayed - lost, lost FROM affected WHERE delayed > 0 ORDER BY station"
+            ).fetchall()
+            ended_at = max(answered_at or timestamp(now()), began_at)  # a clock may have been set back
+            for station, delayed, lost in affected:
                 gap = records.Gap(
-                    station=station, began_at=began_at, ended_at=ended_at, cause_code=code, cause=cause[:2000],
-                    delayed=delayed, lost=0, first_trigger=None, last_trigger=None, actor=actor,
+                    station=station, began_at=began_at, ended_at=ended_at, cause_code=code,
+                    cause=(cause + (damage.CAUSE if lost else ""))[:2000], delayed=delayed, lost=lost,
+                    first_trigger=None, last_trigger=None, actor=actor,
                 )  # fmt: skip
                 _insert(spool, Draft(gap), now())
             spool.execute("DELETE FROM outage")
@@ -361,8 +367,9 @@ def _digest(data: bytes, grid: bytes | None) -> bytes:
     return hashlib.sha256(len(data).to_bytes(8, "big") + data + (grid or b"")).digest()
 
 
-def _read(data: bytes, grid: bytes | None, digest: bytes) -> Draft | RecordError:
-    if _digest(data, grid) != digest:
+def _read(data: object, grid: object, digest: object) -> Draft | RecordError:
+    """The draft in a row of a file that may be damaged."""
+    if not (isinstance(data, bytes) and isinstance(grid, bytes | None) and _digest(data, grid) == digest):
         return RecordError("What is stored in the spool is not what was put there; the disk or its file is damaged.")
     try:
         return Draft.from_bytes(data, grid)

@@ -1,0 +1,182 @@
+"""The recorder's figures: durable decisions a second, and what one caller waits, each beside the plainest way to do it."""
+
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import psycopg.types.json
+from sqlalchemy import Engine
+
+from benchmarks import scratch
+from traceai.db.connection import Database, create_engine
+from traceai.db.tables import HeatMap, Inspection, Journal
+from traceai.inspection.recording.draft import Draft, Recorded
+from traceai.inspection.recording.recorder import Recorder
+from traceai.ledger.copying import copy
+from traceai.ledger.log import seal
+from traceai.ledger.projection import columns
+from traceai.ledger.records import Inspection as InspectionRecord
+
+WRITERS = 4
+STATIONS = tuple(f"press-{number}" for number in range(WRITERS))
+
+
+def report(decisions: int = 40_000, single: int = 3_000, rounds: int = 5) -> None:
+    """Print every figure. `decisions`: recorded by all writers together in a round; `single`: one by one."""
+    print(f"Recording, {os.cpu_count()} processors, medians of {rounds} rounds")
+    with scratch.server() as url:
+        rates: dict[str, list[float]] = {}
+        waits: dict[str, list[float]] = {}
+        for number in range(rounds):
+            # In turn, so that whatever else the machine does meets all of them.
+            ours, theirs = (scratch.database(url, f"{whose}_{number}") for whose in ("ours", "theirs"))
+            scratch.stations(ours, STATIONS)
+            scratch.stations(theirs, STATIONS)
+            rates.setdefault("recorder", []).append(_recorder(ours, decisions))
+            rates.setdefault("copy", []).append(_copied(theirs, decisions))
+            rate, wait = _inserted(theirs, single)
+            rates.setdefault("insert", []).append(rate)
+            waits.setdefault("insert", []).append(wait)
+            waits.setdefault("recorder", []).append(_one_by_one(ours, single))
+            ours.dispose()
+            theirs.dispose()
+    print(f"  {WRITERS} writers, all durable           {_middle(rates['recorder']):10,.0f} decisions/s")
+    for name, label in (("copy", "plain binary COPY of the rows"), ("insert", "INSERT; COMMIT of each")):
+        print(f"  {label:32} {_middle(rates[name]):10,.0f} decisions/s, ours {_ratios(rates['recorder'], rates[name])}")
+    print(f"  one caller waits, p99            {_middle(waits['recorder']) * 1e3:10.2f} ms")
+    ratios = _ratios(waits["recorder"], waits["insert"])
+    print(f"  {'INSERT; COMMIT, p99':32} {_middle(waits['insert']) * 1e3:10.2f} ms, ours {ratios}")
+
+
+def _middle(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def _ratios(ours: list[float], others: list[float]) -> str:
+    found = [mine / other for mine, other in zip(ours, others, strict=True)]
+    return f"{_middle(found):.2f}x ({', '.join(f'{ratio:.2f}' for ratio in found)})"
+
+
+# --- the recorder ---------------------------------------------------------------------------------------------------------
+
+
+def _recorder(engine: Engine, count: int) -> float:
+    """Decisions a second of `WRITERS` processes, from the first that is handed in to the last receipt."""
+    url = engine.url.render_as_string(hide_password=False)
+    context = multiprocessing.get_context("spawn")
+    barrier, times = context.Barrier(WRITERS), context.Queue()
+    processes = [
+        context.Process(target=_write, args=(url, number, count // WRITERS, barrier, times))
+        for number in range(WRITERS)
+    ]
+    for process in processes:
+        process.start()
+    spans = [times.get() for _ in processes]
+    for process in processes:
+        process.join()
+    with engine.connect() as connection:
+        size = connection.exec_driver_sql("SELECT size FROM ledger_head").scalar_one()
+    assert size == 2 + count + WRITERS, size
+    return count / (max(end for _, end in spans) - min(start for start, _ in spans))
+
+
+def _write(url: str, number: int, count: int, barrier: Barrier, times: Any) -> None:
+    drafts = _drafts(STATIONS[number], count + 1)
+    with _recording(url) as recorder:
+        recorder.submit(drafts[0]).result()  # connected, and everything imported
+        barrier.wait()
+        began = time.monotonic()
+        for future in [recorder.submit(draft) for draft in drafts[1:]]:
+            assert isinstance(future.result(), Recorded)
+        times.put((began, time.monotonic()))
+
+
+def _one_by_one(engine: Engine, count: int) -> float:
+    """p99 of what a caller waits for a receipt, in seconds."""
+    drafts, waits = _drafts(STATIONS[0], count), []
+    with _recording(engine.url.render_as_string(hide_password=False)) as recorder:
+        for draft in drafts:
+            began = time.perf_counter()
+            recorder.submit(draft).result()
+            waits.append(time.perf_counter() - began)
+    return statistics.quantiles(waits[100:], n=100)[98]
+
+
+@contextmanager
+def _recording(url: str) -> Iterator[Recorder]:
+    with tempfile.TemporaryDirectory() as home, Database(create_engine(url), None) as database:
+        recorder = Recorder(database, Path(home), patience=60)
+        yield recorder
+        recorder.close()
+
+
+def _drafts(station: str, count: int) -> list[Draft]:
+    source = random.SystemRandom()
+    found = (scratch.decision(source, station, number + 1) for number in range(count))
+    return [Draft(record.model_copy(update={"station_seq": 0}), grid, scratch.ENVIRONMENT) for record, grid in found]
+
+
+# --- the references -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What decisions are in the tables, ready to be sent."""
+
+    journal: list[tuple[Any, ...]]
+    inspection: list[list[Any]]
+    heat_map: list[tuple[Any, ...]]
+
+
+def _rows(engine: Engine, count: int) -> Rows:
+    with engine.connect() as connection:
+        first = connection.exec_driver_sql('SELECT max("index") + 1 FROM journal').scalar_one()
+    drafts = _drafts("reference", count)
+    entries = list(enumerate(seal(draft.numbered(number) for number, draft in enumerate(drafts, 1)), first))
+    return Rows(
+        [(index, entry.packed, entry.leaf_hash) for index, entry in entries],
+        [[index, *entry.values] for index, entry in entries],
+        [(index, draft.grid) for (index, _), draft in zip(entries, drafts, strict=True)],
+    )
+
+
+def _copied(engine: Engine, count: int) -> float:
+    """Decisions a second of one COPY a table and one commit: no order, no hashes, nothing acknowledged before the end."""
+    rows = _rows(engine, count)
+    with psycopg.connect(scratch.plain(engine)) as connection:
+        began = time.monotonic()
+        copy(connection, Journal, ("index", "entry", "leaf_hash"), rows.journal)
+        copy(connection, Inspection, columns(InspectionRecord), rows.inspection)
+        copy(connection, HeatMap, ("journal_index", "grid"), rows.heat_map)
+        connection.commit()
+        return count / (time.monotonic() - began)
+
+
+def _inserted(engine: Engine, count: int) -> tuple[float, float]:
+    """Decisions a second of an INSERT into each table and a COMMIT for every decision, and the p99 of one, in seconds."""
+    rows, waits = _rows(engine, count), []
+    names = columns(InspectionRecord)
+    texts = [place for place, name in enumerate(names) if name in {"logits", "scores"}]
+    insert = "INSERT INTO inspection ({}) VALUES ({})".format(", ".join(names), ", ".join(["%s"] * len(names)))
+    for row in rows.inspection:
+        for place in texts:
+            row[place] = psycopg.types.json.Json(row[place])
+    with psycopg.connect(scratch.plain(engine)) as connection:
+        for journal, inspection, heat_map in zip(rows.journal, rows.inspection, rows.heat_map, strict=True):
+            began = time.perf_counter()
+            connection.execute('INSERT INTO journal ("index", entry, leaf_hash) VALUES (%s, %s, %s)', journal)
+            connection.execute(insert, inspection)
+            connection.execute("INSERT INTO heat_map (journal_index, grid) VALUES (%s, %s)", heat_map)
+            connection.commit()
+            waits.append(time.perf_counter() - began)
+    return count / sum(waits), statistics.quantiles(waits[100:], n=100)[98]
