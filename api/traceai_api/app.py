@@ -9,7 +9,7 @@ from traceai_api import problems
 from traceai_api.answers import DATABASE, answers, describe
 from traceai_api.dependencies import TraceDep
 from traceai_api.remembered import Remembered
-from traceai_api.routes import evidence, inspections, ledger, models, spool
+from traceai_api.routes import evidence, gaps, inspections, ledger, models, spool
 from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
@@ -39,7 +39,8 @@ def create_app(trace: Trace, *, minimum_index: int = 0) -> FastAPI:
     problems.install(app)
     app.add_middleware(GuardBodies, trace=trace, remembered=app.state.remembered)
     v1 = APIRouter(prefix="/v1")
-    for router in (inspections.router, models.router, evidence.router, ledger.router, spool.router):
+    routers = (inspections.router, gaps.router, models.router, evidence.router, ledger.router, spool.router)
+    for router in routers:
         v1.include_router(router)
     app.include_router(v1)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from traceai.clock import parse_timestamp
 from traceai.db import tables
+from traceai.inspection.completeness import Completeness
 from traceai.inspection.decision import Decision
 from traceai.inspection.history import Dossier
 from traceai.inspection.recording.draft import Spooled
@@ -107,6 +108,120 @@ class SpooledOut(BaseModel):
 class InspectionPage(BaseModel):
     items: list[InspectionOut]
     next: str | None = Field(description="pass it as `after` for the next page; null on the last")
+
+
+class GapOut(BaseModel):
+    """An outage of a station's record: from when to when, why, and what is missing because of it."""
+
+    id: UUID
+    record: str = Field(description="the schema of the journal entry, such as gap/1")
+    occurred_at: datetime
+    station: str
+    began_at: datetime
+    ended_at: datetime
+    cause_code: str = Field(description="stable, such as database-unavailable; declared where a person says so")
+    cause: str
+    delayed: int = Field(description="decisions that were recorded late; all of them are in the ledger")
+    lost: int = Field(description="attempts of which nothing was recorded")
+    first_trigger: int | None = Field(description="of the camera's counts that have no decision because of it")
+    last_trigger: int | None
+    actor: str
+    ledger: LedgerRef
+
+    @classmethod
+    def of(cls, journal: tables.Journal, gap: records.Gap) -> "GapOut":
+        return cls.model_validate(
+            {
+                **gap.model_dump(exclude={"salt"}),
+                "record": gap.schema_name,
+                "ledger": LedgerRef(
+                    index=journal.index,
+                    leaf_hash=journal.leaf_hash.hex(),
+                    recorded_at=parse_timestamp(Entry.parse(journal.entry).recorded_at),
+                ),
+            }
+        )
+
+
+class BreakOut(BaseModel):
+    """Two decisions of a station whose numbers do not follow each other."""
+
+    ledger_index: int
+    before: int
+    number: int
+
+
+class MissingOut(BaseModel):
+    """Counts of the camera without a decision, and without an entry that says why."""
+
+    first: int
+    last: int
+    noticed: int = Field(description="ledger index of the decision that revealed them")
+    before: datetime | None = Field(description="when the decision before them occurred; null where it is unreadable")
+    after: datetime | None = Field(description="when the decision after them occurred, likewise")
+
+
+class ExplainedOut(BaseModel):
+    """Counts of the camera without a decision, of which a gap says why."""
+
+    first: int
+    last: int
+    ledger_index: int
+
+
+class RestartOut(BaseModel):
+    """The camera's counter began anew."""
+
+    ledger_index: int
+    came_from: int
+    to: int
+
+
+class CompletenessOut(BaseModel):
+    """One station in the period: the newest hundred places of each kind, and how many there are."""
+
+    station: str
+    complete: bool = Field(description="no number is left out, and every trigger has its decision or its explanation")
+    decisions: int = Field(description="failed attempts included")
+    first_number: int | None
+    last_number: int | None
+    with_trigger: int = Field(
+        description="decisions with a trigger; with none, what never came cannot be told from what is lost"
+    )
+    breaks: list[BreakOut]
+    breaks_found: int
+    missing: list[MissingOut]
+    missing_found: int
+    missing_triggers: int
+    explained: list[ExplainedOut]
+    explained_found: int
+    restarts: list[RestartOut]
+    restarts_found: int
+    outages_found: int
+    delayed: int
+    lost: int
+
+    @classmethod
+    def of(cls, found: Completeness) -> "CompletenessOut":
+        return cls.model_validate(
+            {
+                **vars(found),
+                "complete": found.holds,
+                "with_trigger": found.counted,
+                "breaks": [BreakOut(ledger_index=b.index, before=b.before, number=b.number) for b in found.breaks],
+                "missing": [MissingOut.model_validate(one, from_attributes=True) for one in found.missing],
+                "explained": [ExplainedOut(first=h.first, last=h.last, ledger_index=h.entry) for h in found.explained],
+                "restarts": [RestartOut(ledger_index=r.entry, came_from=r.came_from, to=r.to) for r in found.restarts],
+            }
+        )
+
+
+class GapPage(BaseModel):
+    items: list[GapOut]
+    next: str | None = Field(description="pass it as `after` for the next page; null on the last")
+    stations: list[CompletenessOut] | None = Field(
+        description="what is missing, station by station; null on every page but the first"
+    )
 
 
 class ReviewOut(BaseModel):

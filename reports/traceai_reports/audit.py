@@ -7,6 +7,7 @@ from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
 
 from traceai.stats import Proportion, Rates, describe
 from traceai_reports.blocks import LABEL_WIDTH, Fact, bullets, callout, facts, grid, prose, text
+from traceai_reports.completeness import completeness, missing_at_a_glance
 from traceai_reports.content import AuditReport, Scope, Signature
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, render, section, write
 from traceai_reports.figures import OutcomeChart, RateChart, Tiles
@@ -17,7 +18,7 @@ from traceai_reports.typography import ALERT_PANEL, NOTE, NUMBER, SUBTITLE, TITL
 
 _KIND = "Inspection audit report"
 _SOURCES = (
-    "The listed decisions, failed inspections, verified errors and model versions are quoted from the ledger's entries. "
+    "The listed decisions, failed inspections, verified errors, outages and model versions are quoted from the ledger's entries. "
     "Counts, rates and charts are computed from the tables, which verification compares with the entries; where they "
     "differ, believe the entries."
 )
@@ -37,6 +38,7 @@ def audit_report(content: AuditReport, out: Path) -> str:
             *_rates(content),
             *_confusion(content.rates),
             *_periods(content),
+            *completeness(content.completeness),
             *_models(content),
             *_errors(content, gallery),
             *_failed(content),
@@ -85,6 +87,7 @@ def _opening(content: AuditReport) -> list[Flowable]:
                 alert=True,
             )
         )
+    story += missing_at_a_glance(content.completeness)
     story += not_quoted(content.unreadable)
     story += [
         not_approved(model, "while it was in use")
@@ -288,8 +291,8 @@ def _limits(content: AuditReport) -> list[Flowable]:
         "Errors that nobody looked for. Rates rest on the verified parts alone; the intervals say how much they leave "
         "open.",
         "Mistakes of the reviewers. A verified truth is a person's finding.",
-        "Parts that never reached a camera. The ledger numbers what a station recorded without a gap; it cannot know "
-        "of parts that were not presented.",
+        "Parts that never reached a camera. The ledger numbers what a station recorded without a gap, and holds the camera's "
+        "triggers against it where they are recorded; it cannot know of parts that were not presented.",
         "That an image shows the part whose serial number stands beside it. The station asserts that; the ledger "
         "fixes what it asserted.",
         "That the heat maps are the reason for a verdict. They show where the network found evidence.",

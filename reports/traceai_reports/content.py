@@ -5,12 +5,13 @@ zone. A report that would contradict itself is refused when its content is made.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from traceai.errors import InputError
 from traceai.stats import Rates
+from traceai_reports.station import Completeness
 
 Verdict = Literal["pass", "reject", "undecided"]
 Truth = Literal["good", "defective"]
@@ -375,6 +376,7 @@ class AuditReport:
         counts: All inspections in scope, including those that `decisions` may leave out.
         periods: The same inspections by day, lot or station, in the order to draw; empty for no chart.
         decisions: The lines to print, in ledger order. Fewer than `counts` when the caller limits the table.
+        completeness: What the stations in scope lack, which is for all that they recorded.
         reviewed, simulated: Parts with a review, and how many of those reviews no person made.
         errors: Verified errors to show, however ordered.
         errors_found: How many there are of each kind (`DecisionRow.error`); None where all are shown.
@@ -395,6 +397,7 @@ class AuditReport:
     errors: tuple[VerifiedError, ...] = ()
     errors_found: Counter[str] | None = None
     failed: tuple[FailedInspection | Unreadable, ...] = ()
+    completeness: Completeness = field(default_factory=Completeness)
     reviewed: int = 0
     simulated: int = 0
     first_index: int | None = None

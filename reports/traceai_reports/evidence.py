@@ -27,6 +27,7 @@ from traceai.models.scores import GOOD
 from traceai.review import rates as review_rates
 from traceai.sdk import Trace
 from traceai_reports import content, lineage, signing
+from traceai_reports.accounts import account
 from traceai_reports.quotes import Quotes
 from traceai_reports.rows import VerifiedError, rows
 
@@ -156,6 +157,7 @@ def audit(trace: Trace, wanted: Filter, about: content.Issue, title: str) -> con
             errors=tuple(_error(session, trace.blobs, error) for error in listed.errors[:SHOWN_ERRORS]),
             errors_found=Counter(str(error.row.error) for error in listed.errors),
             failed=listed.failed,
+            completeness=account(session, quotes, wanted, first, last),
             reviewed=report.reviewed,
             simulated=report.simulated,
             first_index=first,

@@ -55,7 +55,8 @@ def sentences(path: Path) -> list[re.Pattern[str]]:
 PRINTED = [
     sentence
     for module in (
-        "ledger/verification/verifier.py", "ledger/verification/spans.py", "ledger/verification/comparison.py",
+        "ledger/verification/verifier.py", "ledger/verification/spans.py", "ledger/verification/counting.py",
+        "ledger/verification/comparison.py",
         "ledger/verification/datasets.py",
         "ledger/verification/server.py", "ledger/verification/auditing.py", "ledger/records.py", "ledger/signing/known.py",
         "ledger/signing/standing.py", "ledger/signing/keys.py", "ledger/witnesses/witnessing.py",

@@ -139,13 +139,14 @@ def test_a_declaration_of_what_has_decisions_explains_nothing() -> None:
     assert taken(range(1, 9), (4, 6), range(9, 12)) == Reconciled((), (), ())
 
 
-def test_what_a_declaration_would_explain_can_be_asked_before() -> None:
-    made = counter(range(1, 4), 7, 8)
-    assert made.would_explain(3, 8) == [(4, 6)]
-    assert made.would_explain(7, 8) == []
-    assert made.would_explain(6, 11) == [(6, 6), (9, 11)]
-    assert made.would_explain(10, 11) == []
-    assert Counter().would_explain(1, 2) == []
+def test_what_is_missing_of_some_counts_can_be_asked() -> None:
+    made = counter(range(1, 4), 7, 9)
+    assert made.lacking(3, 8) == [Hole(0, 4, 6, 3), Hole(0, 8, 8, 4)]
+    assert made.lacking(6, 6) == [Hole(0, 6, 6, 3)]
+    assert made.lacking(7, 7) == []
+    assert made.lacking(6, 11) == [Hole(0, 6, 6, 3), Hole(0, 8, 8, 4)]
+    assert made.lacking(10, 11) == []
+    assert Counter().lacking(1, 2) == []
 
 
 def test_a_run_goes_on_with_the_next_count_and_with_the_same() -> None:
@@ -178,7 +179,7 @@ def test_ranges_are_what_a_table_of_every_number_is(calls: list[tuple[str, tuple
             taken_out = {n: i for begin, end, i in ranges.cut(first, last) for n in range(begin, end + 1)}
             assert taken_out == {number: model.pop(number) for number in numbers if number in model}
         else:
-            found = [n for begin, end in ranges.meeting(first, last) for n in range(begin, end + 1)]
+            found = [n for begin, end, _ in ranges.meeting(first, last) for n in range(begin, end + 1)]
             assert found == [number for number in numbers if number in model]
         assert {n: i for begin, end, i in ranges for n in range(begin, end + 1)} == model
         assert all(a[1] < b[0] for a, b in itertools.pairwise(ranges))

@@ -38,6 +38,7 @@ from traceai_reports.content import (
     Snapshot,
     VerifiedError,
 )
+from traceai_reports.station import Completeness, MissingTriggers, Outage, StationRecord
 
 START = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 
@@ -326,6 +327,68 @@ def rates_of(listed, probability=0.12):
     return estimate_rates(cells)
 
 
+def outage(number=0, **changes):
+    began = START + timedelta(days=2, hours=3 * number, minutes=7)
+    values = {
+        "ledger_index": 1_640 + 7 * number,
+        "station": "press-4",
+        "began_at": began,
+        "ended_at": began + timedelta(minutes=20, seconds=14),
+        "code": "database-unavailable",
+        "cause": "PostgreSQL does not answer (connection refused); start it or check TRACEAI_DATABASE_URL.",
+        "delayed": 37,
+        "lost": 0,
+        "by": "press-4",
+    }
+    return Outage(**(values | changes))
+
+
+def station(name="press-4", **changes):
+    """A station of which nothing is missing."""
+    values = {"station": name, "decisions": 5_120, "first_number": 1_201, "last_number": 6_320, "with_trigger": 5_120}
+    return StationRecord(**(values | changes))
+
+
+def with_outages(*outages, **changes):
+    values = {
+        "outages": outages,
+        "outages_found": len(outages),
+        "delayed": sum(one.delayed for one in outages),
+        "lost": sum(one.lost for one in outages),
+    }
+    return station(**(values | changes))
+
+
+def holed(**changes):
+    """A station that lacks four triggers in two places, and had outages of every kind."""
+    outages = (
+        outage(0),
+        outage(1, delayed=4, lost=3, triggers=(88_012, 88_014), code="spool-unusable", cause="No space is left on the device."),
+        outage(
+            2, delayed=0, code="declared", cause="Empty carriers after the change of tools, no part was on them.", by="s.marin",
+            triggers=(88_400, 88_400), ended_at=outage(2).began_at,
+        ),
+        outage(3, delayed=1_204, ended_at=outage(3).began_at + timedelta(days=1, hours=6, minutes=30)),
+    )  # fmt: skip
+    values = {
+        "missing": (
+            MissingTriggers(
+                first=87_041,
+                last=87_043,
+                noticed=1_702,
+                before=START + timedelta(days=1),
+                after=START + timedelta(days=1, seconds=9),
+            ),
+            MissingTriggers(first=89_300, last=89_300, noticed=2_310, before=None, after=START + timedelta(days=4)),
+        ),
+        "missing_found": 2,
+        "missing_triggers": 4,
+        "explained": 2,
+        "restarts": 1,
+    }
+    return with_outages(*outages, **(values | changes))
+
+
 def audit(count=120, *, seed=1, simulated=False, **changes):
     listed = list(rows(count, seed=seed, models=("castings@2", "castings@3")))
     for k, truth in (
@@ -382,6 +445,15 @@ def audit(count=120, *, seed=1, simulated=False, **changes):
             )
             for row in listed
             if row.verdict is None
+        ),
+        "completeness": Completeness(
+            stations=(
+                station(),
+                station("press-5", decisions=2_418, first_number=88, last_number=2_505, with_trigger=0),
+            ),
+            since=START,
+            until=START + timedelta(days=8),
+            narrowed=True,
         ),
         "reviewed": reviewed,
         "simulated": reviewed if simulated else 0,

@@ -285,6 +285,7 @@ def test_the_outline_leads_to_every_section(out):
         "Error rates",
         "Verdicts against verified truth",
         "Inspections by day",
+        "Completeness",
         "Model versions in use",
         "Verified errors",
         "Failed inspections",

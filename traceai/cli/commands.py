@@ -10,6 +10,7 @@ from traceai.cli import (
     database,
     decision,
     evidence,
+    gaps,
     inspect,
     ledger,
     ledger_rebuild,
@@ -64,6 +65,8 @@ ledger.app.command("prove")(evidence.prove)
 ledger.app.command("rebuild")(ledger_rebuild.rebuild)
 app.command("verify")(evidence.verify)
 app.add_typer(ledger.app, name="ledger", help="Evidence.")
+people.station_app.command("gaps")(gaps.gaps)
+people.station_app.command("explain-gap")(gaps.explain_gap)
 app.add_typer(people.station_app, name="station", help="Places on the line.")
 app.add_typer(spool.app, name="spool", help="What waits for a database that was away.")
 app.add_typer(people.user_app, name="user", help="Who may use the API.")

@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from traceai.cli import ledger_keys, witness
+from traceai.cli.gaps import outage, print_outages
 from traceai.cli.terminal import (
     JsonOption,
     console,
@@ -117,6 +118,10 @@ def verify(
                 "root": outcome.root,
                 "since": since[0].size if since else 0,
                 "facts": [{**asdict(fact), "holds": fact.holds} for fact in outcome.facts],
+                "outages": {
+                    "found": outcome.outages.count,
+                    "newest": [outage(*one) for one in outcome.outages.newest],
+                },
             }
         )
     else:
@@ -177,7 +182,7 @@ def _print_status(facts: dict[str, Any]) -> None:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """One line a fact, then every finding with its place."""
+    """One line a fact, then every finding with its place, then the outages on record."""
     shown = table("", "fact", ">checked", "~meaning")
     for fact in outcome.facts:
         mark = Text("holds", style="blue") if fact.checked else Text("none", style="dim")
@@ -189,6 +194,7 @@ def print_outcome(outcome: Outcome) -> None:
             console.print(f"{fact.name}: {finding}", style="red", markup=False, soft_wrap=True)
         if fact.failures > len(fact.findings):
             console.print(f"{fact.name}: and {fact.failures - len(fact.findings)} more", style="red")
+    print_outages(outcome.outages)
     print_facts({"entries": outcome.size, "root": outcome.root.hex()})
     if not outcome.holds:
         errors.print("The ledger does not verify.", style="bold red")

@@ -91,10 +91,10 @@ def search(session: Session, wanted: Filter, *, limit: int = 50, after: str | No
         raise InputError(f"A page has 1 to {LARGEST_PAGE} decisions; ask for fewer.")
     query = select(Inspection).where(*wanted.conditions()).order_by(_c.journal_index.desc()).limit(limit + 1)
     if after is not None:
-        query = query.where(_c.journal_index < _position(after))
+        query = query.where(_c.journal_index < position(after))
     rows = session.execute(query).scalars().all()
     more = len(rows) > limit
-    return Page(rows[:limit], _token(rows[limit - 1].journal_index) if more else None)
+    return Page(rows[:limit], token(rows[limit - 1].journal_index) if more else None)
 
 
 def find(session: Session, reference: str) -> Inspection:
@@ -222,15 +222,19 @@ def model_events(session: Session, name: str, version: int) -> Sequence[ModelEve
     return session.execute(query).scalars().all()
 
 
-def _token(journal_index: int) -> str:
-    return base64.urlsafe_b64encode(f"d{journal_index}".encode()).decode().rstrip("=")
+def token(journal_index: int, kind: str = "d") -> str:
+    """Where the next page begins: `position(token(n, k), k) == n`. `kind`: one letter, for one list alone."""
+    return base64.urlsafe_b64encode(f"{kind}{journal_index}".encode()).decode().rstrip("=")
 
 
-def _position(token: str) -> int:
+def position(token: str, kind: str = "d") -> int:
+    """Raises:
+    InputError: not a token of this list.
+    """
     try:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
     except (binascii.Error, UnicodeDecodeError, ValueError):
         text = ""
-    if not (text.startswith("d") and text[1:].isdigit() and len(text) < 20):
+    if not (text.startswith(kind) and text[1:].isdigit() and len(text) < 20):
         raise InputError("`after` is not a position that this list gave out; start again from the first page.")
     return int(text[1:])

@@ -111,12 +111,12 @@ class Ranges:
                     at += 1
         return taken
 
-    def meeting(self, first: int, last: int) -> list[tuple[int, int]]:
+    def meeting(self, first: int, last: int) -> list[Range]:
         """What of `first` to `last` is there."""
         found = []
         at = self._at(first)
         while at < len(self) and self._first[at] <= last:
-            found.append((max(self._first[at], first), min(self._last[at], last)))
+            found.append((max(self._first[at], first), min(self._last[at], last), self._index[at]))
             at += 1
         return found
 
@@ -177,13 +177,11 @@ class Counter:
         holes = [Hole(lap, *found) for lap in sorted(self.missing) for found in self.missing[lap]]
         return Reconciled(tuple(holes), tuple(sorted(self._explained)), tuple(self._restarts))
 
-    def would_explain(self, first: int, last: int) -> list[tuple[int, int]]:
-        """What of the counts `first` to `last` a `gap/1` would explain that was recorded next."""
+    def lacking(self, first: int, last: int) -> list[Hole]:
+        """What is missing of the counts `first` to `last`, in the lap in which a `gap/1` would explain them that came next."""
         lap = self._lap_of(first, last)
-        found = self.missing[lap].meeting(first, last) if lap in self.missing else []
-        if lap == self.lap and self._directly_above(first, last):
-            found.append((self._highest + 1, last))
-        return found
+        holes = self.missing.get(lap) if lap is not None else None
+        return [Hole(lap, *found) for found in holes.meeting(first, last)] if lap is not None and holes else []
 
     # --- decisions ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +248,7 @@ class Counter:
         found = holes.meeting(first, last) if holes else []
         if not found or found[0][0] != first:
             return None
-        self._fill(self.lap, *found[0])
+        self._fill(self.lap, first, found[0][1])
         return found[0][1]
 
     def _fill(self, lap: int, first: int, last: int) -> None:
@@ -271,10 +269,10 @@ class Counter:
         """A `gap/1` names its counts: what is missing of them is explained, or will be as soon as it is revealed."""
         index, first, last, _ = step
         if (lap := self._lap_of(first, last)) is not None:
-            for begin, end in self.would_explain(first, last):
-                self._explained.append(Hole(lap, begin, end, index))
+            self._explained += [Hole(lap, begin, end, index) for _, begin, end, _ in self.lacking(first, last)]
             self._fill(lap, first, last)
             if lap == self.lap and self._directly_above(first, last):
+                self._explained.append(Hole(lap, self._highest + 1, last, index))
                 self._rise(last)
         elif self.highest is None or first > self.highest:
             self._ahead.add(first, last, index)

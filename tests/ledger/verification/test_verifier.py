@@ -117,6 +117,7 @@ def test_an_untouched_ledger_verifies_and_everything_was_looked_at(ledger: Trace
         "references": 11,
         "datasets": 1,
         "stations": 10,
+        "triggers": 0,
         "blobs": 16,
     }
 

@@ -7,6 +7,7 @@ witnesses say is told as facts of its own.
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from traceai.images.blobs import BlobStore
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.signing.known import Known
 from traceai.ledger.signing.signer import Signer
+from traceai.ledger.triggers import Counter
 from traceai.ledger.verification import verifier
 from traceai.ledger.verification.facts import Fact, Outcome, Verified
 from traceai.ledger.verification.verifier import Progress
@@ -55,7 +57,7 @@ def _with(outcome: Outcome, signer: Signer, known: Known) -> Outcome:
         signatures.fail(finding)
     witnesses = _witnesses(signer)
     facts = (*outcome.facts, signatures, *([witnesses] if witnesses else []))
-    return Outcome(outcome.size, outcome.root, facts, outcome.reached)
+    return replace(outcome, facts=facts)
 
 
 def _witnesses(signer: Signer) -> Fact | None:
@@ -100,10 +102,13 @@ class LastVerified:
         """Where to go on for this origin, and when that was verified; None where nothing usable is kept."""
         try:
             kept: dict[str, Any] = json.loads(self._path.read_bytes())
-            reached = Verified(int(kept["size"]), bytes.fromhex(kept["frontier"]), dict(kept["numbers"]))
+            numbers, triggers = dict(kept["numbers"]), dict(kept["triggers"])
+            reached = Verified(int(kept["size"]), bytes.fromhex(kept["frontier"]), numbers, triggers)
             Frontier(reached.size, reached.frontier)
+            for state in triggers.values():
+                Counter.load(state)
             verified_at = str(kept["verified_at"])
-        except (OSError, ValueError, KeyError, TypeError, VerificationError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, VerificationError):
             return None
         return (reached, verified_at) if kept.get("origin") == origin and reached.size else None
 
@@ -114,6 +119,7 @@ class LastVerified:
             "size": reached.size,
             "frontier": reached.frontier.hex(),
             "numbers": dict(reached.numbers),
+            "triggers": dict(reached.triggers),
             "verified_at": timestamp(now()),
         }
         fresh = self._path.with_name(f"verified.json.{os.getpid()}")

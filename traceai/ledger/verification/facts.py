@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from traceai.ledger.printing import shown
+from traceai.ledger.records import Gap
 
 # Findings beyond this many of a fact are counted, not listed: an emptied table would otherwise fill the screen.
 LISTED = 100
@@ -49,12 +51,22 @@ class KnownHead:
 class Verified:
     """How far a verification came: where the next one may go on. What lies before is then not looked at again.
 
-    size, frontier: the tree so far. numbers: the last `station_seq` of every station.
+    size, frontier: the tree so far. numbers: the last `station_seq` of every station. triggers: the state of the counter of every
+    station that has one (`triggers.Counter.state`).
     """
 
     size: int = 0
     frontier: bytes = b""
     numbers: Mapping[str, int] = field(default_factory=dict)
+    triggers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outages:
+    """The `gap/1` entries on record: `count` of them, and the newest (index, record), newest first. None is a failure."""
+
+    count: int = 0
+    newest: tuple[tuple[int, Gap], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class Outcome:
     root: bytes
     facts: tuple[Fact, ...]
     reached: Verified = Verified()
+    outages: Outages = Outages()
 
     @property
     def holds(self) -> bool:

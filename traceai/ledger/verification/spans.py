@@ -8,6 +8,7 @@ Spans are independent of each other: worker processes take them in any order, an
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from traceai.ledger.merkle import Frontier
 from traceai.ledger.packing import unpack
 from traceai.ledger.projection import TABLES, leaves
 from traceai.ledger.records import SCHEMAS, Entry, Inspection, InspectionFailed, Record
+from traceai.ledger.triggers import Step, decided
 from traceai.ledger.verification import comparison
 from traceai.ledger.verification.facts import Fact
 from traceai.ledger.verification.grammar import recognise
@@ -28,6 +30,8 @@ from traceai.ledger.verification.readback import readback
 
 # Entries a span: subtrees of this size are put together by the caller. Memory is in proportion to it.
 SPAN = 4096
+# The first number that no record holds.
+UNCOUNTED = 2**53
 
 Subtrees = list[tuple[int, bytes]]
 
@@ -56,6 +60,7 @@ class Findings:
     maps: Fact
     references: Fact
     sequence: Fact
+    triggers: Fact
 
     @classmethod
     def none(cls) -> "Findings":
@@ -67,10 +72,13 @@ class Findings:
             Fact("heat maps", "every stored explanation has the digest that its decision recorded"),
             Fact("references", "what a record names (model, environment, decision) was on record before it"),
             Fact("stations", "every station's decisions are numbered without a gap"),
+            Fact("triggers", "every count of a camera has its decision, or an entry that says why not"),
         )
 
     def all(self) -> tuple[Fact, ...]:
-        return (self.entries, self.leaves, self.tree, self.rows, self.maps, self.references, self.sequence)
+        return (
+            self.entries, self.leaves, self.tree, self.rows, self.maps, self.references, self.sequence, self.triggers,
+        )  # fmt: skip
 
     def add(self, other: "Findings") -> None:
         for mine, theirs in zip(self.all(), other.all(), strict=True):
@@ -85,6 +93,7 @@ class Span:
     marks: the same for the entries before each size that was asked for.
     missing: ranges (first, last) of indices without an entry.
     numbers: by station, its decisions in ledger order as runs (index, first number, last number).
+    triggers: by station, the triggers of its decisions as runs, and those that gaps name, in ledger order.
     uses: (model name, version, digest, runtime or None) to the first index that names them.
     differing: indices whose row is not what their entry says, or is missing, or is there twice.
     foreign: (table, index) of rows that claim an entry of another table.
@@ -97,6 +106,7 @@ class Span:
     marks: dict[int, Subtrees]
     missing: list[tuple[int, int]]
     numbers: dict[str, list[tuple[int, int, int]]]
+    triggers: dict[str, list[Step]]
     uses: dict[tuple[str, int, bytes, bytes | None], int]
     differing: list[int]
     foreign: list[tuple[str, int]]
@@ -119,11 +129,16 @@ class _Reader:
         self.written: dict[str, dict[int, bytes | None]] = {}
         self.doubles: set[tuple[str, int]] = set()
         self.numbers: dict[str, list[tuple[int, int, int]]] = {}
+        self.triggers: dict[str, list[Step]] = {}
+        # What gaps say of each station, until the decisions before it are in.
+        self.declared: dict[str, deque[Step]] = {}
         self.suspects: list[tuple[int, bytes, bytes]] = []
 
     def run(self, marks: frozenset[int]) -> Span:
-        for model in tables.EVIDENCE:
+        for model in sorted(tables.EVIDENCE, key=lambda model: model is not tables.Gap):
             self._read_back(str(model.__tablename__))
+        for station, steps in self.declared.items():
+            self.triggers.setdefault(station, []).extend(steps)
         missing: list[tuple[int, int]] = []
         frontier, at, nodes = Frontier(), {}, {}
         expected = self.start
@@ -164,6 +179,7 @@ class _Reader:
             marks={} if missing else at,
             missing=missing,
             numbers=self.numbers,
+            triggers=self.triggers,
             uses={(name, version, digest, runtime): first for name, version, digest, runtime, first in uses},
             differing=[index for index, _ in differing],
             foreign=foreign,
@@ -218,12 +234,14 @@ class _Reader:
             if index in written:
                 self.doubles.add((table, index))
             written[index] = data
-            if about:
+            if table == tables.Inspection.__tablename__:
                 self._number(index, *about)
+            elif table == tables.Gap.__tablename__:
+                self._declare(index, *about)
         self.written[table] = written
 
-    def _number(self, index: int, station: str | None, seq: int | None, decided: bool) -> None:
-        if decided:
+    def _number(self, index: int, station: str | None, seq: int | None, trigger: int | None, has_verdict: bool) -> None:
+        if has_verdict:
             self.found.maps.checked += 1
         if station is None or seq is None:
             return  # the row differs from its entry, and that is told
@@ -233,6 +251,23 @@ class _Reader:
             runs[-1] = (runs[-1][0], runs[-1][1], seq)
         else:
             runs.append((index, seq, seq))
+        if trigger is not None:
+            self._trigger(index, station, trigger)
+
+    def _trigger(self, index: int, station: str, count: int) -> None:
+        if not 0 <= count < UNCOUNTED:
+            return  # likewise
+        self.found.triggers.checked += 1
+        steps = self.triggers.setdefault(station, [])
+        if waiting := self.declared.get(station):
+            while waiting and waiting[0].entry < index:
+                steps.append(waiting.popleft())
+        decided(steps, index, count)
+
+    def _declare(self, index: int, station: str | None, first: int | None, last: int | None) -> None:
+        if station is None or first is None or last is None or not 0 <= first <= last < UNCOUNTED:
+            return  # it names no triggers, or the row differs from its entry
+        self.declared.setdefault(station, deque()).append(Step(index, first, last, declared=True))
 
     def _nodes(self, computed: dict[int, bytes]) -> None:
         """Compare the stored hashes of level 1 with those of the entries."""
@@ -304,9 +339,11 @@ def _readback_query(table: str) -> str:
     if table == "inspection":
         decided, failed = written[Inspection], written[InspectionFailed]
         sql = f"CASE WHEN r.failure_code IS NULL THEN {decided} ELSE {failed} END"
-        about = ", r.station, r.station_seq, r.failure_code IS NULL"
+        about = ", r.station, r.station_seq, r.trigger, r.failure_code IS NULL"
     else:
         (sql,) = written.values()
+        if table == tables.Gap.__tablename__:
+            about = ", r.station, r.first_trigger, r.last_trigger"
     columns = f"r.journal_index, pg_catalog.sha256('\\x00' || pg_catalog.convert_to({sql}, 'UTF8')){about}".replace(
         "%", "%%"
     )

@@ -24,6 +24,7 @@ from traceai.images.decode import identify
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.projection import readable
 from traceai.ledger.verification import comparison, spans
+from traceai.ledger.verification.counting import Counting, outages
 from traceai.ledger.verification.datasets import verify_snapshots
 from traceai.ledger.verification.facts import Fact, KnownHead, Outcome, Verified
 from traceai.ledger.verification.server import check_partitions, check_server, look_in_the_catalog_first
@@ -111,7 +112,7 @@ class _Verifier:
         self.stored = Fact("blobs", "every recorded image and model file is stored, byte for byte")
         self.since = since
         self.frontier: Frontier | None = Frontier(since.size, since.frontier)
-        self.numbers = dict(since.numbers)
+        self.counting = Counting(since)
         self.roots: dict[int, bytes] = {since.size: self.frontier.root()} if since.size else {}
         self.nodes: dict[tuple[int, int], bytes] = {}
         self.uses: dict[tuple[str, int, bytes, bytes | None], int] = {}
@@ -132,7 +133,7 @@ class _Verifier:
         end = 0 if last is None else last + 1
         comparison.compare_types(self.driver, self.found.rows)
         for span in self._spans(end):
-            self._take(span)
+            self._take(span, end)
             if self.visit:
                 self.visit(span)
             if self.progress:
@@ -142,7 +143,7 @@ class _Verifier:
         self._upper_nodes()
         self._known(end)
         self._strays(end)
-        self._counters()
+        self.counting.complete(self.connection, self.found.sequence, self.found.triggers)
         self._doubles()
         self._references()
         facts = [*self.found.all(), verify_snapshots(self.connection, self.blobs)]
@@ -152,7 +153,8 @@ class _Verifier:
             self._blobs(self.blobs)
             facts.append(self.stored)
         root = self.frontier.root() if self.frontier else bytes(32)
-        return Outcome(end - sum(b - a + 1 for a, b in self.missing), root, tuple(facts), self.reached)
+        size = end - sum(b - a + 1 for a, b in self.missing)
+        return Outcome(size, root, tuple(facts), self.reached, outages(self.connection))
 
     # --- spans ----------------------------------------------------------------------------------------------------
 
@@ -181,9 +183,9 @@ class _Verifier:
             while waiting:
                 yield waiting.popleft().result()
 
-    def _take(self, span: Span) -> None:
+    def _take(self, span: Span, end: int) -> None:
         self.found.add(span.found)
-        self._number(span)
+        self.counting.take(span, self.found.sequence)
         for use, index in span.uses.items():
             self.uses.setdefault(use, index)
         for first, last in span.missing:
@@ -202,18 +204,9 @@ class _Verifier:
         for height, node in span.subtrees:
             for level, index, value in self.frontier.append(node, height):
                 self.nodes[level, index] = value
-        if span.stop % SPAN == 0:
-            self.reached = Verified(span.stop, bytes(self.frontier), dict(self.numbers))
-
-    def _number(self, span: Span) -> None:
-        for station, runs in span.numbers.items():
-            for index, first, last in runs:
-                before = self.numbers.get(station, 0)
-                if first != before + 1:
-                    self.found.sequence.fail(
-                        f"journal index {index}: station {station} goes from number {before} to {first}"
-                    )
-                self.numbers[station] = last
+        if span.stop % SPAN == 0 and span.stop + SPAN > end:
+            counting = self.counting
+            self.reached = Verified(span.stop, bytes(self.frontier), dict(counting.numbers), counting.triggers())
 
     # --- what has to be put together --------------------------------------------------------------------------------
 
@@ -296,22 +289,6 @@ class _Verifier:
             ):
                 claim = "no journal index" if index is None else f"journal index {index}, which does not exist"
                 fact.fail(f"table {name}: a row claims {claim}")
-
-    def _counters(self) -> None:
-        station: Table = tables.Station.__table__  # type: ignore[attr-defined]
-        there = set()
-        for name, last_seq in self.connection.execute(select(station.c.name, station.c.last_seq)):
-            there.add(name)
-            if last_seq != self.numbers.get(name, 0):
-                self.found.sequence.fail(
-                    f"station {name}: the counter stands at {last_seq}, its last recorded decision has number "
-                    f"{self.numbers.get(name, 0)}"
-                )
-
-        for name in sorted(self.numbers.keys() - there):
-            self.found.sequence.fail(
-                f"station {name}: its row is missing, and {self.numbers[name]} decisions were recorded there"
-            )
 
     def _doubles(self) -> None:
         """Identifiers that stand twice: no constraint spans the partitions."""
