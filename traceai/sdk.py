@@ -17,6 +17,7 @@ from traceai.errors import (
 )
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
+from traceai.inspection import stages
 from traceai.inspection.batching import Batcher
 from traceai.inspection.inspector import BATCH, Inspector
 from traceai.inspection.known import KnownLines, Line
@@ -46,8 +47,8 @@ class Trace:
     def __init__(self, settings: Settings, database: Database, blobs: BlobStore) -> None:
         self.settings, self.database, self.blobs = settings, database, blobs
         self.signer = Signer(database, settings.absolute_home)
-        self.recorder = Recorder(database, settings.absolute_home)
         self.stages = Stages()
+        self.recorder = Recorder(database, settings.absolute_home, beside=lambda: stages.keep(database, self.stages))
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
         self._batchers: dict[str, Batcher] = {}
 

@@ -1,5 +1,6 @@
 """`traceai user`, `traceai token`, `traceai station`: who and where."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -7,8 +8,9 @@ from sqlalchemy import select
 
 from traceai import access
 from traceai.access import Role
-from traceai.cli.terminal import JsonOption, console, moment, opened, print_json, table
+from traceai.cli.terminal import JsonOption, console, moment, opened, parse_moment, print_json, table
 from traceai.db.tables import Station, User
+from traceai.inspection import stages
 
 user_app = typer.Typer(no_args_is_help=True)
 token_app = typer.Typer(no_args_is_help=True)
@@ -77,4 +79,32 @@ def list_stations(json: JsonOption = False) -> None:
     shown = table("name", ">decisions", ">passes drawn", "since (UTC)")
     for row in rows:
         shown.add_row(row.name, str(row.last_seq), f"{row.audit_pass_probability:.1%}", moment(row.created_at))
+    console.print(shown)
+
+
+@station_app.command("latency")
+def latency(
+    station: Annotated[str | None, typer.Option(help="Of this station only.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="From when on; without a zone it is UTC.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show where the time of an inspection goes, stage by stage, in milliseconds.
+
+    read: read, hash, store, decode. wait: until the network was free. judge: preprocess, one forward pass, explain.
+    record: until the record was durable. The quantiles are those of the worst minute.
+    """
+    with opened() as trace, trace.database.session() as session:
+        found = stages.budgets(session, station, parse_moment(since, "--since"))
+    if json:
+        print_json([asdict(budget) for budget in found])
+        return
+    shown = table("station", "stage", ">inspections", ">median", ">share", ">p95", ">p99", ">longest")
+    for budget in found:
+        shown.add_row(
+            budget.station,
+            budget.stage,
+            str(budget.count),
+            *(f"{budget.p50_us / 1000:.1f}", f"{budget.share:.0%}"),
+            *(f"{microseconds / 1000:.1f}" for microseconds in (budget.p95_us, budget.p99_us, budget.max_us)),
+        )
     console.print(shown)

@@ -12,7 +12,7 @@ from sqlmodel import SQLModel
 
 from traceai.db import protection
 from traceai.db.protection import EXTEND, VERSION_TABLE, Catalog, Finding
-from traceai.db.tables import APPEND_ONLY, ApiToken, Checkpoint, LedgerHead, Station, User
+from traceai.db.tables import APPEND_ONLY, ApiToken, Checkpoint, LedgerHead, StageLatency, Station, User
 
 OWNER, APP, READER, CHECKPOINT = "traceai_owner", "traceai_app", "traceai_reader", "traceai_checkpoint"
 ROLES = (OWNER, APP, READER, CHECKPOINT)
@@ -27,7 +27,7 @@ _CHANGED: dict[type[SQLModel], tuple[str, ...]] = {
     Station: ("last_seq",),
     ApiToken: ("revoked_at",),
 }
-_INSERTED: tuple[type[SQLModel], ...] = (*APPEND_ONLY, Station, User, ApiToken)
+_INSERTED: tuple[type[SQLModel], ...] = (*APPEND_ONLY, Station, StageLatency, User, ApiToken)
 # Neither changes evidence. An administrator may have given them to roles of their own, for analysis and for maintenance.
 _HARMLESS = {"SELECT", "MAINTAIN"}
 

@@ -448,6 +448,24 @@ class Station(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UTC_TIME)
 
 
+class StageLatency(SQLModel, table=True):
+    """What the stages of an inspection took at a station between two times, in microseconds; see `inspection.stages`."""
+
+    __tablename__ = "stage_latency"
+    __table_args__ = (Index("ix_stage_latency_station", "station", "ended_at"),)
+
+    id: uuid.UUID = Field(primary_key=True)
+    station: str
+    stage: str
+    began_at: datetime = Field(sa_type=UTC_TIME)
+    ended_at: datetime = Field(sa_type=UTC_TIME)
+    count: int = Field(sa_type=BigInteger)
+    p50_us: int = Field(sa_type=BigInteger)
+    p95_us: int = Field(sa_type=BigInteger)
+    p99_us: int = Field(sa_type=BigInteger)
+    max_us: int = Field(sa_type=BigInteger)
+
+
 class User(SQLModel, table=True):
     __tablename__ = "app_user"
     __table_args__ = (

@@ -7,7 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from traceai.clock import now
+from sqlalchemy import Table, func, select
+from sqlmodel import Session
+
+from traceai.clock import now, uuid7
+from traceai.db.connection import Database
+from traceai.db.tables import StageLatency
 from traceai.inspection.reading import Attempt
 
 # In the order of an inspection. `read`: read, hash, store, decode. `wait`: until the network was free. `judge`: preprocess, one
@@ -15,6 +20,7 @@ from traceai.inspection.reading import Attempt
 STAGES = ("read", "wait", "judge", "record", "total")
 # Two neighbouring buckets differ by 5 %, and so does what a quantile says from what it was, at most.
 _GROWTH = math.log(1.05)
+_table: Table = StageLatency.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
 
 
 @dataclass
@@ -38,21 +44,6 @@ class Histogram:
             if rest <= 0:
                 return min(round(math.exp(bucket * _GROWTH)), self.largest)
         return self.largest
-
-
-@dataclass(frozen=True)
-class StageLatency:
-    """What a stage took at a station between two times, in microseconds."""
-
-    station: str
-    stage: str
-    began_at: datetime
-    ended_at: datetime
-    count: int
-    p50_us: int
-    p95_us: int
-    p99_us: int
-    max_us: int
 
 
 class Stages:
@@ -83,6 +74,7 @@ class Stages:
         by_stage = sorted(found.items(), key=lambda one: (one[0][0], STAGES.index(one[0][1])))
         return [
             StageLatency(
+                id=uuid7(),
                 station=station,
                 stage=stage,
                 began_at=began_at,
@@ -95,3 +87,54 @@ class Stages:
             )
             for (station, stage), histogram in by_stage
         ]
+
+
+def keep(database: Database, stages: Stages) -> None:
+    """Put down in the database what the stages took since the last time.
+
+    Raises:
+        UnavailableError: the database does not take it; then it is gone, for it is no evidence.
+    """
+    if found := stages.take():
+        with database.session() as session:
+            session.add_all(found)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a stage took at a station, over all minutes of a period: the count-weighted mean of the medians, and the worst minute's
+    quantiles, in microseconds. `share`: of the median total, 0..1.
+    """
+
+    station: str
+    stage: str
+    count: int
+    p50_us: int
+    p95_us: int
+    p99_us: int
+    max_us: int
+    share: float
+
+
+def budgets(session: Session, station: str | None = None, since: datetime | None = None) -> list[Budget]:
+    """Where the time went, by station and in the order of the stages."""
+    c = _table.c
+    query = select(
+        c.station,
+        c.stage,
+        func.sum(c.count),
+        func.sum(c.count * c.p50_us) / func.sum(c.count),
+        func.max(c.p95_us),
+        func.max(c.p99_us),
+        func.max(c.max_us),
+    ).group_by(c.station, c.stage)
+    if station is not None:
+        query = query.where(c.station == station)
+    if since is not None:
+        query = query.where(c.ended_at >= since)
+    rows = sorted(session.execute(query).all(), key=lambda row: (row[0], STAGES.index(row[1])))
+    totals = {row[0]: int(row[3]) for row in rows if row[1] == "total"}
+    return [
+        Budget(place, stage, int(count), int(p50), p95, p99, largest, int(p50) / max(1, totals.get(place, 0)))
+        for place, stage, count, p50, p95, p99, largest in rows
+    ]

@@ -399,6 +399,21 @@ def upgrade() -> None:
         sa.UniqueConstraint("journal_index", name=op.f("uq_runtime_journal_index")),
     )
     op.create_table(
+        "stage_latency",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("station", sa.String(), nullable=False),
+        sa.Column("stage", sa.String(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("p50_us", sa.BigInteger(), nullable=False),
+        sa.Column("p95_us", sa.BigInteger(), nullable=False),
+        sa.Column("p99_us", sa.BigInteger(), nullable=False),
+        sa.Column("max_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stage_latency")),
+    )
+    op.create_index("ix_stage_latency_station", "stage_latency", ["station", "ended_at"], unique=False)
+    op.create_table(
         "station",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
@@ -505,6 +520,8 @@ def downgrade() -> None:
     op.drop_table("tree_node")
     op.drop_table("tables_rebuilt")
     op.drop_table("station")
+    op.drop_index("ix_stage_latency_station", table_name="stage_latency")
+    op.drop_table("stage_latency")
     op.drop_table("runtime")
     op.drop_index(op.f("ix_review_inspection_id"), table_name="review")
     op.drop_table("review")

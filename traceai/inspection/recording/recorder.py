@@ -13,8 +13,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -35,6 +36,7 @@ CAPACITY = 4096
 GROUP = 512
 # Seconds after which a database that does not answer counts as away.
 PATIENCE = 5.0
+MINUTE = 60.0
 
 
 class Recorder:
@@ -48,10 +50,18 @@ class Recorder:
         patience: float = PATIENCE,
         capacity: int = CAPACITY,
         group: int = GROUP,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Args:
+            patience: seconds after which a database that does not answer counts as away.
+            capacity, group: drafts that wait in memory, and drafts a transaction.
+            beside: called every minute while decisions are recorded, and at the end; it may raise UnavailableError.
+        """
         self.spool = Spool(home)
         self.actor = f"recorder on {socket.gethostname()}"[:200]
         self._database, self._patience, self._capacity, self._group = database, patience, capacity, group
+        self._beside = beside
         self._writer = Writer(database, patience)
         self._queue: deque[tuple[Draft, Future[Recorded | Spooled]]] = deque()
         self._changed = threading.Condition()
@@ -120,8 +130,17 @@ class Recorder:
 
     def _run(self) -> None:
         self._begin()
+        last = time.monotonic()
         while group := self._take():
             self._settle(group)
+            if time.monotonic() - last > MINUTE:
+                last = time.monotonic()
+                self._tell()
+        self._tell()
+
+    def _tell(self) -> None:
+        with suppress(UnavailableError):
+            self._beside()
 
     def _begin(self) -> None:
         """Deliver first what an earlier process left behind, if the database takes it now."""
