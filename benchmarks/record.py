@@ -4,11 +4,13 @@ import multiprocessing
 import os
 import random
 import statistics
+import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ import psycopg.types.json
 from sqlalchemy import Engine
 
 from benchmarks import scratch
+from traceai.clock import uuid7
 from traceai.db.connection import Database, create_engine
 from traceai.db.tables import HeatMap, Inspection, Journal
 from traceai.inspection.recording.draft import Draft, Recorded
-from traceai.inspection.recording.recorder import Recorder
+from traceai.inspection.recording.recorder import CAPACITY, Recorder
 from traceai.ledger.copying import copy
 from traceai.ledger.log import seal
 from traceai.ledger.projection import columns
@@ -31,8 +34,8 @@ WRITERS = 4
 STATIONS = tuple(f"press-{number}" for number in range(WRITERS))
 
 
-def report(decisions: int = 40_000, single: int = 3_000, rounds: int = 5) -> None:
-    """Print every figure. `decisions`: recorded by all writers together in a round; `single`: one by one."""
+def report(decisions: int = 40_000, single: int = 3_000, rounds: int = 5, million: int = 1_000_000) -> None:
+    """Print every figure. `decisions`: recorded by all writers together in a round; `single`: one by one; `million`: for memory."""
     print(f"Recording, {os.cpu_count()} processors, medians of {rounds} rounds")
     with scratch.server() as url:
         rates: dict[str, list[float]] = {}
@@ -50,12 +53,23 @@ def report(decisions: int = 40_000, single: int = 3_000, rounds: int = 5) -> Non
             waits.setdefault("recorder", []).append(_one_by_one(ours, single))
             ours.dispose()
             theirs.dispose()
+        mlflow = _mlflow(url)
+        memory = _memory(url, million)
     print(f"  {WRITERS} writers, all durable           {_middle(rates['recorder']):10,.0f} decisions/s")
     for name, label in (("copy", "plain binary COPY of the rows"), ("insert", "INSERT; COMMIT of each")):
         print(f"  {label:32} {_middle(rates[name]):10,.0f} decisions/s, ours {_ratios(rates['recorder'], rates[name])}")
+    if isinstance(mlflow, float):
+        print(
+            f"  {'MLflow, synchronous tracing':32} {mlflow:10,.0f} decisions/s, ours {_middle(rates['recorder']) / mlflow:,.0f}x"
+        )
+    else:
+        print(f"  MLflow, synchronous tracing      skipped: {mlflow}")
     print(f"  one caller waits, p99            {_middle(waits['recorder']) * 1e3:10.2f} ms")
     ratios = _ratios(waits["recorder"], waits["insert"])
     print(f"  {'INSERT; COMMIT, p99':32} {_middle(waits['insert']) * 1e3:10.2f} ms, ours {ratios}")
+    print("  memory of the recording process")
+    for count, resident in memory:
+        print(f"    after {count:>9,} decisions          {resident / 2**20:7.0f} MiB")
 
 
 def _middle(values: list[float]) -> float:
@@ -180,3 +194,55 @@ def _inserted(engine: Engine, count: int) -> tuple[float, float]:
             connection.commit()
             waits.append(time.perf_counter() - began)
     return count / sum(waits), statistics.quantiles(waits[100:], n=100)[98]
+
+
+def _mlflow(url: str, count: int = 150) -> float | str:
+    """Traces a second, or why that could not be measured."""
+    python = os.environ.get("TRACEAI_BENCH_MLFLOW")
+    if python is None:
+        return "set TRACEAI_BENCH_MLFLOW to a Python that has mlflow and psycopg2"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE mlflow")
+    command = [
+        python,
+        str(Path(__file__).with_name("mlflow_tracing.py")),
+        url.replace("/traceai?", "/mlflow?").replace("postgresql:", "postgresql+psycopg2:"),
+        str(count),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------------
+
+
+def _memory(url: str, count: int) -> list[tuple[int, int]]:
+    """(decisions, resident bytes) of a process that records `count` of them, ten times on the way."""
+    engine = scratch.database(url, "memory")
+    scratch.stations(engine, STATIONS)
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    process = context.Process(
+        target=_record_many, args=(engine.url.render_as_string(hide_password=False), count, found)
+    )
+    process.start()
+    seen = [found.get() for _ in range(10)]
+    process.join()
+    engine.dispose()
+    return seen
+
+
+def _record_many(url: str, count: int, found: Any) -> None:
+    drafts = _drafts(STATIONS[0], 500)
+    done = threading.Semaphore(2 * CAPACITY)
+    with _recording(url) as recorder:
+        for number in range(1, count + 1):
+            pattern = drafts[number % len(drafts)]
+            draft = replace(pattern, record=pattern.record.model_copy(update={"id": str(uuid7())}))
+            done.acquire()
+            future = recorder.submit(draft)
+            future.add_done_callback(lambda _: done.release())
+            if number % (count // 10) == 0:
+                future.result()
+                found.put((number, int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")))

@@ -1,6 +1,8 @@
-"""Rows into tables by binary COPY, the fastest way in that PostgreSQL has."""
+"""Rows into tables: many by binary COPY, the fastest way in that PostgreSQL has; a few by INSERT, which takes fewer round trips."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,8 +20,25 @@ _SENT: tuple[tuple[type[Any], str], ...] = (
 )  # fmt: skip
 
 
+# Up to so many rows go in by INSERT.
+FEW = 4
+
+
+@contextmanager
+def together(connection: psycopg.Connection[Any], rows: int) -> Iterator[None]:
+    """Have what is written within the block sent in one go where it is `rows` rows or less a table, and those are few.
+
+    Then what PostgreSQL has to say comes at the end of the block.
+    """
+    if rows > FEW:
+        yield
+    else:
+        with connection.pipeline():
+            yield
+
+
 def copy(
-    connection: psycopg.Connection[Any], table: type[SQLModel], columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    connection: psycopg.Connection[Any], table: type[SQLModel], columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Append `rows`, whose values are in the order of `columns`, within the transaction of `connection`.
 
@@ -28,26 +47,48 @@ def copy(
     Raises:
         psycopg.Error: what PostgreSQL, or the way to it, has to say.
     """
-    statement, types, documents = _copying(table, tuple(columns))
-    with connection.cursor() as cursor, cursor.copy(statement) as into:
-        into.set_types(types)
+    way = _way(table, tuple(columns))
+    if len(rows) <= FEW:
+        connection.cursor().executemany(way.insert, [_sendable(row, way.documents) for row in rows])
+        return
+    with connection.cursor() as cursor, cursor.copy(way.copy) as into:
+        into.set_types(way.types)
         for row in rows:
-            if documents:
-                row = list(row)  # noqa: PLW2901  # the caller's own stays as it is
-                for place in documents:
-                    if row[place] is not None:
-                        row[place] = canonical.dumps(row[place]).decode()
-            into.write_row(row)
+            into.write_row(_sendable(row, way.documents))
+
+
+def _sendable(row: Sequence[Any], documents: Sequence[int]) -> Sequence[Any]:
+    if documents:
+        row = list(row)  # the caller's own stays as it is
+        for place in documents:
+            if row[place] is not None:
+                row[place] = canonical.dumps(row[place]).decode()
+    return row
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How to write columns of a table: the statements, what each column is sent as in a COPY, and where the JSON columns are."""
+
+    copy: sql.Composed
+    insert: sql.Composed
+    types: list[str]
+    documents: list[int]
 
 
 @cache
-def _copying(table: type[SQLModel], columns: tuple[str, ...]) -> tuple[sql.Composed, list[str], list[int]]:
-    """The statement, what each column is sent as, and where the JSON columns are."""
+def _way(table: type[SQLModel], columns: tuple[str, ...]) -> _Way:
     kinds = [table.__table__.c[name].type for name in columns]  # type: ignore[attr-defined]  # set by SQLAlchemy
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+    into = sql.SQL("{} ({})").format(
         sql.Identifier(str(table.__tablename__)), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    return statement, [_sent(kind) for kind in kinds], [n for n, kind in enumerate(kinds) if isinstance(kind, JSON)]
+    values = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
+    return _Way(
+        copy=sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(into),
+        insert=sql.SQL("INSERT INTO {} VALUES ({})").format(into, values),
+        types=[_sent(kind) for kind in kinds],
+        documents=[place for place, kind in enumerate(kinds) if isinstance(kind, JSON)],
+    )
 
 
 def _sent(kind: Any) -> str:

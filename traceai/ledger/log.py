@@ -16,7 +16,7 @@ from traceai.clock import now, timestamp
 from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
-from traceai.ledger.copying import copy
+from traceai.ledger.copying import copy, together
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
 from traceai.ledger.projection import TABLES, Columns, columns, values
@@ -109,15 +109,16 @@ def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[
         journal.append((index, entry.packed, entry.leaf_hash))
         rows.setdefault(entry.record_type, []).append([index, *entry.values])
         nodes += frontier.append(entry.leaf_hash)
-    copy(connection, Journal, ("index", "entry", "leaf_hash"), journal)
-    for record_type, found in rows.items():
-        copy(connection, TABLES[record_type], columns(record_type), found)
-    if nodes:
-        copy(connection, TreeNode, ("level", "index", "hash"), nodes)
-    connection.execute(
-        "UPDATE ledger_head SET size = %s, root = %s, frontier = %s",
-        [frontier.size, frontier.root(), bytes(frontier)],
-    )
+    with together(connection, len(sealed)):
+        copy(connection, Journal, ("index", "entry", "leaf_hash"), journal)
+        for record_type, found in rows.items():
+            copy(connection, TABLES[record_type], columns(record_type), found)
+        if nodes:
+            copy(connection, TreeNode, ("level", "index", "hash"), nodes)
+        connection.execute(
+            "UPDATE ledger_head SET size = %s, root = %s, frontier = %s",
+            [frontier.size, frontier.root(), bytes(frontier)],
+        )
     return [
         Receipt(entry.id, index, entry.leaf_hash, entry.recorded_at)
         for index, entry in enumerate(sealed, start=head.size)
@@ -149,7 +150,16 @@ def lock(session: Session) -> StoredHead:
     Raises:
         SchemaError: the head row is gone, or there are several.
     """
-    return _only(driver(session).execute("SELECT size, root, frontier FROM ledger_head FOR UPDATE").fetchall())
+    return locked(ask_for_lock(driver(session)))
+
+
+def ask_for_lock(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+    """As `lock`, for who has more to ask in the same round trip: `locked` waits for the answer."""
+    return connection.execute("SELECT size, root, frontier FROM ledger_head FOR UPDATE")
+
+
+def locked(answer: psycopg.Cursor[Any]) -> StoredHead:
+    return _only(answer.fetchall())
 
 
 def stored_head(session: Session) -> StoredHead:

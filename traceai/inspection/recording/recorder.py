@@ -21,7 +21,14 @@ from pathlib import Path
 
 from traceai.clock import now
 from traceai.db.connection import Database
-from traceai.errors import SpoolError, TraceaiError, UnavailableError, VerificationError
+from traceai.errors import (
+    RecordError,
+    RecordRefusedError,
+    SpoolError,
+    TraceaiError,
+    UnavailableError,
+    VerificationError,
+)
 from traceai.inspection.recording.draft import Draft, Recorded, Spooled
 from traceai.inspection.recording.forwarder import Forwarder
 from traceai.inspection.recording.losses import Losses
@@ -136,6 +143,8 @@ class Recorder:
             if time.monotonic() - last > MINUTE:
                 last = time.monotonic()
                 self._tell()
+        if self._losses.drafts(self.actor):
+            self._settle([])
         self._tell()
 
     def _tell(self) -> None:
@@ -177,11 +186,22 @@ class Recorder:
         else:
             self._losses.clear()
             outcomes = outcomes[len(lost) :]
+            self._set_aside(drafts, outcomes)
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, TraceaiError):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+    def _set_aside(self, drafts: Sequence[Draft], outcomes: Sequence[Outcome | Spooled]) -> None:
+        """Keep what the ledger can never take, and tell it so with the next group."""
+        for draft, outcome in zip(drafts, outcomes, strict=True):
+            if isinstance(outcome, RecordError | RecordRefusedError):
+                self._losses.add([draft], outcome)
+                try:
+                    self.spool.set_aside(draft, outcome)
+                except SpoolError as error:
+                    _log.error("%s", error.message)
 
     def _record(self, drafts: Sequence[Draft]) -> Sequence[Outcome | Spooled]:
         """

@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS access (position INTEGER PRIMARY KEY AUTOINCREMENT, a
 CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
 _PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256) VALUES (?, ?, ?, ?, ?, ?)"
+_REJECT = "INSERT INTO rejected SELECT *, ?, ?, ? FROM waiting WHERE id = ?"
 _COUNT = "INSERT INTO tally VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = count + excluded.count"
 
 
@@ -183,13 +184,11 @@ class Spool:
 
     @staticmethod
     def _reject(spool: sqlite3.Connection, position: int, error: TraceaiError, moment: datetime, actor: str) -> None:
-        spool.execute(
-            "INSERT INTO rejected SELECT *, ?, ?, ? FROM waiting WHERE position = ?",
-            (timestamp(moment), error.code, error.message, position),
-        )
         ((reference, station, data, grid, digest),) = spool.execute(
-            "DELETE FROM waiting WHERE position = ? RETURNING id, station, draft, grid, sha256", (position,)
+            "SELECT id, station, draft, grid, sha256 FROM waiting WHERE position = ?", (position,)
         ).fetchall()
+        spool.execute(_REJECT, (timestamp(moment), error.code, error.message, reference))
+        spool.execute("DELETE FROM waiting WHERE position = ?", (position,))
         spool.execute("UPDATE affected SET delayed = delayed - 1 WHERE station = ?", (station,))
         draft = _read(data, grid, digest)
         if isinstance(draft, Draft) and isinstance(draft.record, records.Gap):
@@ -209,6 +208,14 @@ class Spool:
             actor=actor,
         )
         _insert(spool, Draft(gap), moment)
+
+    def set_aside(self, draft: Draft, error: TraceaiError) -> None:
+        """Keep a draft that the ledger refused when it was handed in; its sender was told, and the ledger is by others."""
+        moment = now()
+        with self._transaction() as spool:
+            _insert(spool, draft, moment)
+            spool.execute(_REJECT, (timestamp(moment), error.code, error.message, draft.record.id))
+            spool.execute("DELETE FROM waiting WHERE id = ?", (draft.record.id,))
 
     def conclude(self, actor: str) -> bool:
         """End the outage where nothing waits any more: have what happened at each station written into the ledger.

@@ -26,8 +26,8 @@ from traceai.errors import (
 )
 from traceai.inspection.recording.draft import Draft, Recorded
 from traceai.ledger import log, records
-from traceai.ledger.copying import copy
-from traceai.ledger.log import Receipt, Sealed
+from traceai.ledger.copying import copy, together
+from traceai.ledger.log import Receipt, Sealed, StoredHead
 from traceai.models import registry
 
 Outcome = Recorded | TraceaiError
@@ -123,23 +123,23 @@ class Writer:
             since = self._look_up(connection, asked, first, outcomes)
             fresh = [draft for reference, draft in reversed(first.items()) if reference not in outcomes]
             ready = _seal(fresh, self._numbers, outcomes)
-            head = log.lock(session)
+            head, last, newest = self._lock(connection, fresh)
             if head.size != since and asked and self._found(connection, asked, since):
                 raise _RacedError
-            last = self._stations(connection, fresh)
-            self._refuse(session, fresh, last, outcomes, decided)
+            self._refuse(session, fresh, last, outcomes, None if decided else newest)
             accepted = [draft for draft in fresh if draft.record.id not in outcomes]
             if len(accepted) != len(ready) or any(last[name] != self._numbers.get(name, 0) for name in last):
                 ready = _seal(accepted, last, outcomes)
             environments = self._environments_of(connection, ready)
             entries = [*log.seal(environments), *(one.sealed for one in ready)]
             receipts = log.write(session, head, entries)[len(environments) :] if entries else []
-            self._enter_maps(connection, ready, receipts)
-            last |= {station: one.number for one in ready if (station := one.draft.station) and one.number}
-            connection.cursor().executemany(
-                "UPDATE station SET last_seq = %s WHERE name = %s",
-                [(last[name], name) for name in sorted({one.draft.station for one in ready if one.number})],
-            )
+            last |= {one.draft.station: one.number for one in ready if one.number}
+            with together(connection, len(ready)):
+                self._enter_maps(connection, ready, receipts)
+                connection.cursor().executemany(
+                    "UPDATE station SET last_seq = %s WHERE name = %s",
+                    [(last[name], name) for name in sorted({one.draft.station for one in ready if one.number})],
+                )
         self._numbers |= last
         self._environments |= {record.digest for record in environments}
         for one, receipt in zip(ready, receipts, strict=True):
@@ -201,12 +201,24 @@ class Writer:
         parameters = {"ids": [uuid.UUID(reference) for reference in asked], "since": since}
         return connection.execute(_ON_RECORD, parameters).fetchall()
 
-    def _stations(self, connection: psycopg.Connection[Any], drafts: Sequence[Draft]) -> dict[str, int]:
-        """Under the lock, without which no number is handed out: the last number of each station that there is."""
-        query = "SELECT name, last_seq, audit_pass_probability FROM station WHERE name = ANY(%s)"
-        rows = connection.execute(query, [list({draft.station for draft in drafts})]).fetchall()
+    def _lock(
+        self, connection: psycopg.Connection[Any], drafts: Sequence[Draft]
+    ) -> tuple[StoredHead, dict[str, int], int]:
+        """Take the lock, without which no number is handed out and no version retired.
+
+        Returns:
+            The head, the last number of each station that there is, and where the last event in the life of any version stands.
+        """
+        with connection.pipeline():
+            answer = log.ask_for_lock(connection)
+            stations = connection.execute(
+                "SELECT name, last_seq, audit_pass_probability FROM station WHERE name = ANY(%s)",
+                [list({draft.station for draft in drafts})],
+            )
+            events = connection.execute("SELECT coalesce(max(journal_index), -1) FROM model_event")
+            head, rows, ((newest,),) = log.locked(answer), stations.fetchall(), events.fetchall()
         self.audit |= {name: probability for name, _, probability in rows}
-        return {name: last for name, last, _ in rows}
+        return head, {name: last for name, last, _ in rows}, newest
 
     def _refuse(
         self,
@@ -214,11 +226,14 @@ class Writer:
         drafts: Sequence[Draft],
         stations: Mapping[str, int],
         outcomes: dict[str, Outcome],
-        decided: bool,
+        newest: int | None,
     ) -> None:
-        """Settle the drafts of stations that there are not, and those of models that were retired."""
-        models = set() if decided else {draft.model for draft in drafts if draft.model is not None}
-        retired = self._retired_of(session, models)
+        """Settle the drafts of stations that there are not, and those of models that were retired.
+
+        newest: where the last event in the life of any version stands; None where a retired model is no reason to refuse.
+        """
+        models = {draft.model for draft in drafts if draft.model is not None}
+        retired = set() if newest is None else self._retired_of(session, models, newest)
         for draft in drafts:
             if draft.station not in stations:
                 outcomes[draft.record.id] = StationNotFoundError(
@@ -228,12 +243,7 @@ class Writer:
                 name, version = draft.model
                 outcomes[draft.record.id] = ModelStateError(f"{name}@{version} is retired; choose another version.")
 
-    def _retired_of(self, session: Session, models: set[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Under the lock, so that no version is retired while we look."""
-        if not models:
-            return set()
-        query = "SELECT coalesce(max(journal_index), -1) FROM model_event"
-        ((newest,),) = log.driver(session).execute(query).fetchall()
+    def _retired_of(self, session: Session, models: set[tuple[str, int]], newest: int) -> set[tuple[str, int]]:
         if newest != self._events:
             self._events, self._retired = newest, {}
         for model in models - self._retired.keys():
