@@ -22,6 +22,11 @@ class TraceaiError(Exception):
         self.message = message
         self.details = details
 
+    @property
+    def cause(self) -> str:
+        """What is wrong, without what to do about it: the sentence up to its semicolon."""
+        return self.message.partition("; ")[0].rstrip(".") + "."
+
 
 def recorded_error(code: str, message: str) -> TraceaiError:
     """A failure as it stands on record, as the error that it was; one that a later release knew is an InputError."""

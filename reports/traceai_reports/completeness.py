@@ -95,7 +95,8 @@ def _verdicts(stations: Sequence[StationRecord]) -> list[str]:
     else:
         late, lost = sum(station.delayed for station in stations), sum(station.lost for station in stations)
         said.append(
-            f"{outages:,} {'outage is' if outages == 1 else 'outages are'} on record: {_late(late)}, and {_lost(lost)}."
+            f"{outages:,} {'outage or gap is' if outages == 1 else 'outages or gaps are'} on record: "
+            f"{_late(late)}, and {_lost(lost)}."
         )
         if counted and not missing:
             said.append("No trigger is missing without an explanation.")
@@ -150,7 +151,7 @@ def _overview(stations: Sequence[StationRecord]) -> Flowable:
         for station in stations
     ]
     return grid(
-        ("Station", "Decisions", "Numbered", "Triggers", "Outages"),
+        ("Station", "Decisions", "Numbered", "Triggers", "Outages, gaps"),
         rows,
         widths,
         ("LEFTPADDING", (2, 0), (2, -1), 12),
@@ -227,8 +228,9 @@ def _outages(stations: Sequence[StationRecord]) -> list[Flowable]:
         return []
     listed.sort(key=lambda outage: outage.ledger_index)
     lead = (
-        "Times in which a station could not record at once. What was recorded late was kept beside the line meanwhile and is in "
-        "the ledger in full; of what was lost nothing is, and whoever asked for the decision was told so."
+        "Times in which a station could not record at once, and holes that somebody accounts for. What was recorded late was kept "
+        "beside the line meanwhile and is in the ledger in full; of what was lost nothing is, and whoever asked for the decision "
+        "was told so."
     )
     head = ("Index", "Station", "From", "Until", "How long", "What happened", "Recorded late", "Lost")
     widths = (34.0, 62.0, 56.0, 56.0, 50.0, CONTENT_WIDTH - 338, 48.0, 32.0)
@@ -245,7 +247,7 @@ def _outages(stations: Sequence[StationRecord]) -> list[Flowable]:
     table = grid(
         head, cells, widths, ("FONTSIZE", (0, 1), (-1, -1), CELL.fontSize), *spans, right=(0, 6, 7), padding=2.6
     )
-    return [*section("Outages", 1, room=130), prose(lead, *_of(len(listed), found)), table]
+    return [*section("Outages and gaps", 1, room=130), prose(lead, *_of(len(listed), found)), table]
 
 
 def _row(outage: Outage) -> list[Flowable | str]:

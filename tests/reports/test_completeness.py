@@ -68,7 +68,7 @@ def test_one_missing_trigger_is_spoken_of_as_one(out):
 def test_outages_are_a_table_with_their_cause_and_what_they_cost(out):
     text = section(out, samples.holed())
     assert (
-        "4 outages are on record: 1,245 decisions were recorded late and are all in the ledger, and 3 attempts were lost."
+        "4 outages or gaps are on record: 1,245 decisions were recorded late and are all in the ledger, and 3 attempts were lost."
         in text
     )
     assert "1640 press-4 2026-03-04 06:07:00 2026-03-04 06:27:14 20 min 14 s PostgreSQL does not answer" in text
@@ -79,14 +79,17 @@ def test_outages_are_a_table_with_their_cause_and_what_they_cost(out):
 
 def test_outages_without_a_missing_trigger_say_that_none_is_missing(out):
     text = section(out, samples.with_outages(samples.outage(delayed=1)))
-    assert "1 outage is on record: 1 decision was recorded late and is in the ledger, and no attempt was lost." in text
+    assert (
+        "1 outage or gap is on record: 1 decision was recorded late and is in the ledger, and no attempt was lost."
+        in text
+    )
     assert "No trigger is missing without an explanation." in text
 
 
 def test_an_outage_whose_entry_cannot_be_read_is_no_empty_line(out):
     outages = (samples.outage(), Unquoted(ledger_index=1_700, station="press-4"))
     text = section(out, samples.station(outages=outages, outages_found=2))
-    assert "2 outages are on record: no decision was recorded late, and no attempt was lost." in text
+    assert "2 outages or gaps are on record: no decision was recorded late, and no attempt was lost." in text
     assert "1700 press-4 This entry is gone, was altered, or is no outage; what it said is not known." in text
 
 

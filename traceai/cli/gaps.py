@@ -223,4 +223,5 @@ def _triggers(found: Completeness) -> str | Text:
 def _outages(found: Completeness) -> str:
     if not found.outages_found:
         return "none on record"
-    return f"{found.outages_found}; {found.delayed} decisions recorded late, {found.lost} attempts lost"
+    told = f"{found.delayed} decisions recorded late, {found.lost} attempts lost"
+    return f"{found.outages_found}, or gaps that somebody accounts for; {told}"

@@ -252,8 +252,10 @@ def _misfit(error: BaseException | None) -> Exception:
 
 
 def _translate(error: OperationalError) -> Exception:
-    said = str(error.orig).strip().splitlines()[-1] if error.orig else str(error)
-    # The server's own words end each line that libpq reports; SQLSTATE is not set for failures while connecting.
+    # libpq tells of every address that it tried, and ends with advice. The last that says how it failed counts; the server's own
+    # words end that line. SQLSTATE is not set for failures while connecting.
+    lines = str(error.orig or error).strip().splitlines()
+    said = next((line for line in reversed(lines) if "failed: " in line), lines[-1])
     reason = said.rpartition("FATAL:")[2].strip()
     if "FATAL:" in said and any(
         word in said

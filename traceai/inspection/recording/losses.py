@@ -50,7 +50,7 @@ class Losses:
                     began_at=loss.began_at,
                     ended_at=max(loss.began_at, loss.ended_at),
                     cause_code=loss.error.code,
-                    cause=loss.error.message[:2000],
+                    cause=loss.error.cause[:2000],
                     delayed=0,
                     lost=loss.count,
                     first_trigger=loss.first,

@@ -119,7 +119,7 @@ class Spool:
         moment = now()
         with self._transaction() as spool:
             spool.execute(
-                "INSERT OR IGNORE INTO outage VALUES (1, ?, ?, ?, NULL)", (timestamp(since), error.code, error.message)
+                "INSERT OR IGNORE INTO outage VALUES (1, ?, ?, ?, NULL)", (timestamp(since), error.code, error.cause)
             )
             return [self._put(spool, draft, moment) for draft in drafts]
 
@@ -200,7 +200,7 @@ class Spool:
             began_at=occurred,
             ended_at=occurred,
             cause_code="record-rejected",
-            cause=f"The record {reference} was not accepted and is kept in the spool: {error.message}"[:2000],
+            cause=f"The record {reference} was not accepted and is kept in the spool: {error.cause}"[:2000],
             delayed=0,
             lost=1,
             first_trigger=trigger,
