@@ -139,7 +139,11 @@ class _Impatient(psycopg.Connection[Any]):
     patience: float
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        try:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:
+            self.pgconn.finish()  # or whatever is asked of it next, a ROLLBACK first, would be waited for as well
+            raise psycopg.OperationalError(f"no answer within {self.patience:g} seconds") from error
 
 
 def create_engine(url: str, patience: float | None = None) -> Engine:
@@ -195,16 +199,25 @@ def _connect(url: URL, patience: float) -> _Impatient:
 def settle(connection: psycopg.Connection[Any], patience: float | None = None) -> None:
     """Whatever the database or the role is set to: times in UTC, texts in UTF-8, and no hanging up on who works, or thinks.
 
-    patience: seconds after which the server gives up a statement; None: never.
+    patience: seconds after which the server gives up a statement, and a transaction in which nothing more arrives, with the locks
+        that it holds; None: never.
     """
     connection.execute(
-        "SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'; SET datestyle TO 'ISO'; SET quote_all_identifiers TO off;"
-        " SET idle_in_transaction_session_timeout TO 0"
+        "SET TIME ZONE 'UTC'; SET client_encoding TO 'UTF8'; SET datestyle TO 'ISO'; SET quote_all_identifiers TO off"
     )
-    connection.execute(f"SET statement_timeout TO {round((patience or 0) * 1000)}".encode())
-    for timeout, since in (("idle_session_timeout", 14), ("transaction_timeout", 17)):
+    milliseconds = round((patience or 0) * 1000)
+    for timeout, value, since in (
+        ("statement_timeout", milliseconds, 0),
+        ("idle_in_transaction_session_timeout", milliseconds, 0),
+        ("idle_session_timeout", 0, 14),
+        # After a pipeline of statements PostgreSQL does not count a transaction as idle; a writer's takes one wait for the lock.
+        ("transaction_timeout", 3 * milliseconds, 17),
+    ):
         if connection.info.server_version >= since * 10_000:
-            connection.execute(f"SET {timeout} TO 0".encode())
+            connection.execute(f"SET {timeout} TO {value}".encode())
+    if patience is not None:
+        # While it waits for rows of a COPY the server knows no timeout; that nobody is there any more, its own system tells it.
+        connection.execute("SET tcp_keepalives_idle TO 5; SET tcp_keepalives_interval TO 2; SET tcp_keepalives_count TO 3")
     connection.commit()
 
 
