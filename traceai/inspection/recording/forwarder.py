@@ -8,13 +8,13 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from traceai.db.connection import Database
 from traceai.errors import SpoolError, TraceaiError, UnavailableError, VerificationError
 from traceai.inspection.recording.draft import Draft, Recorded
-from traceai.inspection.recording.spool import Spool
+from traceai.inspection.recording.spool import Spool, Waiting
 from traceai.inspection.recording.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Forwarder:
                 raise UnavailableError("Another process is delivering what waits in the spool; look again in a moment.")
             count = 0
             while not self._spool.conclude(self._actor):
-                count += self._one_batch()
+                count += self._one_batch(self._spool.oldest(BATCH))
             return count
 
     # --- the thread -----------------------------------------------------------------------------------------------
@@ -82,16 +82,22 @@ class Forwarder:
         while not self._stopping.is_set():
             try:
                 with self._alone() as alone:
-                    if alone and not self._spool.conclude(self._actor):
-                        self._one_batch()
+                    while alone and (waiting := self._spool.oldest(BATCH)) and not self._stopping.is_set():
+                        self._one_batch(waiting)
                         self._progressing = True
                         pause = SHORTEST
-                        continue
-                with self._starting:
-                    if self._done():
-                        self._thread = None
-                        self.caught_up.set()
-                        return
+                        if len(waiting) < BATCH:
+                            break
+                    # The database takes records. Who has more to spool waits while the last is delivered, for there would always
+                    # be a last one behind it where the line never pauses.
+                    with self._spool.held():
+                        while alone and not self._spool.conclude(self._actor):
+                            self._one_batch(self._spool.oldest(BATCH))
+                        with self._starting:
+                            if self._done():
+                                self._thread = None
+                                self.caught_up.set()
+                                return
             except (UnavailableError, VerificationError) as error:
                 self._progressing = False
                 _log.debug("not delivered: %s", error.message)
@@ -100,9 +106,8 @@ class Forwarder:
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST)
 
-    def _one_batch(self) -> int:
-        """Deliver the oldest drafts, and enter what became of them."""
-        waiting = self._spool.oldest(BATCH)
+    def _one_batch(self, waiting: Sequence[Waiting]) -> int:
+        """Deliver the oldest drafts, and enter what became of them. Returns how many are in the ledger."""
         readable = [one.draft for one in waiting if isinstance(one.draft, Draft)]
         try:
             self._database.revive()

@@ -75,9 +75,8 @@ class Recorder:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._losses = Losses()
-        # Whether drafts go into the spool. Set by the committer, unset by the forwarder once nothing waits; both under the lock.
+        # Whether drafts go into the spool. Set by the committer, unset by the forwarder once nothing waits; both hold the spool.
         self._spooling = False
-        self._mode = threading.Lock()
         self._forwarder = Forwarder(database, self.spool, Writer(database, patience), self.actor, self._caught_up)
 
     @property
@@ -230,15 +229,19 @@ class Recorder:
         self, drafts: Sequence[Draft], began: datetime, error: TraceaiError | None
     ) -> Sequence[Outcome | Spooled]:
         try:
-            with self._mode:
-                kept = self.spool.put(drafts, began, error or _BEHIND)
-                self._spooling = True
+            with self.spool.held():
+                # The last that waited may have been delivered while we waited for the spool.
+                caught_up = error is None and not self._spooling
+                kept = [] if caught_up else self.spool.put(drafts, began, error or _BEHIND)
+                self._spooling = not caught_up
         except SpoolError as full:
             _log.error("%s", full.message)
             try:
                 return self._writer.write(drafts, again=True)
             except (UnavailableError, VerificationError) as refusal:
                 raise SpoolError(f"{full.message} ({refusal.message})") from refusal
+        if caught_up:
+            return self._record(drafts)
         if error is not None:
             _log.warning("Recording goes into the spool: %s", error.message)
         self._forwarder.start()
@@ -246,7 +249,7 @@ class Recorder:
 
     def _caught_up(self) -> bool:
         """Asked by the forwarder when nothing waits: whether drafts go to the database again from here on."""
-        with self._mode:
+        with self.spool.held():
             if not self.spool.empty:
                 return False
             if self._spooling:

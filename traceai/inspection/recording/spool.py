@@ -99,7 +99,9 @@ class Spool:
 
     def __init__(self, home: Path) -> None:
         self.path = home / "spool.db"
-        self._lock = threading.Lock()
+        # Reentrant, and with it the lock on the file: whoever holds the spool goes on using it.
+        self._lock = threading.RLock()
+        self._held = False
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
 
@@ -157,6 +159,24 @@ class Spool:
         with self._transaction() as spool:
             query = "SELECT NOT EXISTS (SELECT 1 FROM waiting) AND NOT EXISTS (SELECT 1 FROM outage)"
             return bool(spool.execute(query).fetchone()[0])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have every other thread and process wait with whatever it wants of this spool.
+
+        Raises:
+            SpoolError: the home cannot be written to.
+        """
+        with self._lock:
+            if self._held:
+                yield
+                return
+            with self._alone():
+                self._held = True
+                try:
+                    yield
+                finally:
+                    self._held = False
 
     # --- what the forwarder says ----------------------------------------------------------------------------------
 
@@ -322,7 +342,7 @@ class Spool:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction on the file, alone. One that is damaged is set aside first, and what can be read of it comes along."""
-        with self._lock, self._alone():
+        with self.held():
             try:
                 spool = self._opened()
                 spool.execute("BEGIN IMMEDIATE")
