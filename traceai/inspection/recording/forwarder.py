@@ -88,6 +88,8 @@ class Forwarder:
                         pause = SHORTEST
                         if len(waiting) < BATCH:
                             break
+                    if self._stopping.is_set():
+                        return
                     # The database takes records. Who has more to spool waits while the last is delivered, for there would always
                     # be a last one behind it where the line never pauses.
                     with self._spool.held():
