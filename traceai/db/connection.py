@@ -217,7 +217,9 @@ def settle(connection: psycopg.Connection[Any], patience: float | None = None) -
             connection.execute(f"SET {timeout} TO {value}".encode())
     if patience is not None:
         # While it waits for rows of a COPY the server knows no timeout; that nobody is there any more, its own system tells it.
-        connection.execute("SET tcp_keepalives_idle TO 5; SET tcp_keepalives_interval TO 2; SET tcp_keepalives_count TO 3")
+        connection.execute(
+            "SET tcp_keepalives_idle TO 5; SET tcp_keepalives_interval TO 2; SET tcp_keepalives_count TO 3"
+        )
     connection.commit()
 
 

@@ -187,7 +187,9 @@ def test_a_commit_that_was_on_its_way_when_the_server_froze_is_made_once(
     assert {type(one) for one in found} == {Spooled}
     delivered(recorder)
     assert [row.trigger for row in rows(trace)] == [1, 2, 3, 4, 5]
-    assert {gap.cause for gap in gaps(trace)} == {f"PostgreSQL does not answer (no answer within {PATIENCE:g} seconds)."}
+    assert {gap.cause for gap in gaps(trace)} == {
+        f"PostgreSQL does not answer (no answer within {PATIENCE:g} seconds)."
+    }
     assert holds(trace)
 
 
