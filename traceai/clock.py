@@ -28,9 +28,10 @@ def parse_timestamp(text: str) -> datetime:
     Raises:
         ValueError: `text` is no time in that form.
     """
-    if len(text) != len("2000-01-01T00:00:00.000000Z") or text[10] != "T" or not text.endswith("Z"):
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or timestamp(moment) != text:
         raise ValueError(f"{text!r} is no canonical time")
-    return datetime.fromisoformat(text)
+    return moment
 
 
 def uuid7() -> uuid.UUID:

@@ -48,7 +48,9 @@ class Trace:
         self.settings, self.database, self.blobs = settings, database, blobs
         self.signer = Signer(database, settings.absolute_home)
         self.stages = Stages()
-        self.recorder = Recorder(database, settings.absolute_home, beside=lambda: stages.keep(database, self.stages))
+        self.recorder = Recorder(
+            database, settings.absolute_home, beside=lambda: stages.keep(self.recorder.database, self.stages)
+        )
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
         self._batchers: dict[str, Batcher] = {}
 

@@ -9,7 +9,15 @@ import psycopg
 import sqlalchemy
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session
 
 from traceai.db import migrate
@@ -244,6 +252,15 @@ def translated() -> Iterator[None]:
         raise _unstorable() from error
     except psycopg.IntegrityError as error:
         raise _raced() from error
+    except (
+        DBAPIError,
+        PoolTimeoutError,
+        psycopg.Error,
+    ) as error:  # a standby that only reads, a pool that is exhausted
+        said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise DatabaseUnavailableError(
+            f"PostgreSQL does not do this now ({said}); see to it, and try again."
+        ) from error
 
 
 def _unstorable() -> InputError:

@@ -49,18 +49,25 @@ def copy(
     """
     way = _way(table, tuple(columns))
     if len(rows) <= FEW:
-        connection.cursor().executemany(way.insert, [_sendable(row, way.documents) for row in rows])
+        connection.cursor().executemany(way.insert, [_sendable(row, way) for row in rows])
         return
     with connection.cursor() as cursor, cursor.copy(way.copy) as into:
         into.set_types(way.types)
         for row in rows:
-            into.write_row(_sendable(row, way.documents))
+            into.write_row(_sendable(row, way))
 
 
-def _sendable(row: Sequence[Any], documents: Sequence[int]) -> Sequence[Any]:
-    if documents:
+def _sendable(row: Sequence[Any], way: "_Way") -> Sequence[Any]:
+    """
+    Raises:
+        psycopg.DataError: an integer that its column cannot hold; a COPY would cut it down without a word.
+    """
+    for place in way.integers:
+        if row[place] is not None and not -(2**31) <= row[place] < 2**31:
+            raise psycopg.errors.NumericValueOutOfRange(f"integer out of range: {row[place]}")
+    if way.documents:
         row = list(row)  # the caller's own stays as it is
-        for place in documents:
+        for place in way.documents:
             if row[place] is not None:
                 row[place] = canonical.dumps(row[place]).decode()
     return row
@@ -68,12 +75,15 @@ def _sendable(row: Sequence[Any], documents: Sequence[int]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class _Way:
-    """How to write columns of a table: the statements, what each column is sent as in a COPY, and where the JSON columns are."""
+    """How to write columns of a table: the statements, what each column is sent as in a COPY, where the JSON columns are, and where
+    those of 32-bit integers.
+    """
 
     copy: sql.Composed
     insert: sql.Composed
     types: list[str]
     documents: list[int]
+    integers: list[int]
 
 
 @cache
@@ -88,6 +98,7 @@ def _way(table: type[SQLModel], columns: tuple[str, ...]) -> _Way:
         insert=sql.SQL("INSERT INTO {} VALUES ({})").format(into, values),
         types=[_sent(kind) for kind in kinds],
         documents=[place for place, kind in enumerate(kinds) if isinstance(kind, JSON)],
+        integers=[place for place, kind in enumerate(kinds) if _sent(kind) == "int4"],
     )
 
 

@@ -62,6 +62,11 @@ class Draft:
         return None if isinstance(self.record, Gap) else self.record.image.sha256
 
     @property
+    def subject(self) -> tuple[object, ...]:
+        """What an id names: the same inspection has the same station, image and part."""
+        return (self.station, self.image, *_part(self.record))
+
+    @property
     def model(self) -> tuple[str, int] | None:
         """Name and version of the model that decided, or was to."""
         return None if isinstance(self.record, Gap) else (self.record.model.name, self.record.model.version)
@@ -81,11 +86,15 @@ class Draft:
         return not isinstance(self.record, Gap)
 
 
+def _part(record: Attempt | Gap) -> tuple[str | None, ...]:
+    return () if isinstance(record, Gap) else tuple(record.part.model_dump().values())
+
+
 @dataclass(frozen=True)
 class Recorded:
     """It is in the ledger. Held by the caller, it is true: it exists only after the commit.
 
-    earlier: it was on record already, under the id that the caller chose; what is there is what counts.
+    earlier: another record stands under the id that the caller chose; what is there is what counts.
     """
 
     receipt: Receipt

@@ -119,14 +119,17 @@ class Forwarder:
             raise
         delivered: list[int] = []
         rejected: list[tuple[int, TraceaiError]] = []
+        repeated: list[Draft] = []
         for one in waiting:
             outcome = next(outcomes) if isinstance(one.draft, Draft) else one.draft
             if isinstance(outcome, Recorded):
                 delivered.append(one.position)
+                if outcome.earlier and isinstance(one.draft, Draft):
+                    repeated.append(one.draft)
             else:
                 rejected.append((one.position, outcome))
                 _log.error("A record was set aside: %s", outcome.message)
-        self._spool.settle(delivered, rejected, self._actor)
+        self._spool.settle(delivered, rejected, self._actor, repeated)
         return len(delivered)
 
     @contextmanager

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from traceai.clock import uuid7
 from traceai.errors import TraceaiError
 from traceai.inspection.recording.draft import Draft
 from traceai.ledger.records import Gap
+
+# Runs of attempts at a station that are told one by one.
+_RUNS = 100
 
 
 @dataclass
@@ -18,8 +22,13 @@ class _Loss:
     first: int | None
     last: int | None
     count: int = 1
+    # An entry that may be on record already says what it says.
+    frozen: bool = False
+    id: str = field(default_factory=lambda: str(uuid7()))
 
     def takes(self, trigger: int | None) -> bool:
+        if self.frozen:
+            return False
         return trigger == self.last if trigger is None or self.last is None else trigger == self.last + 1
 
 
@@ -38,6 +47,15 @@ class Losses:
             if losses and losses[-1].takes(trigger):
                 loss = losses[-1]
                 loss.count, loss.last, loss.ended_at = loss.count + 1, trigger, max(loss.ended_at, moment)
+            elif len(losses) >= _RUNS and not losses[-1].frozen:
+                # Which ones they were, the camera's counter tells.
+                loss = losses[-1]
+                loss.count, loss.first, loss.last, loss.ended_at = (
+                    loss.count + 1,
+                    None,
+                    None,
+                    max(loss.ended_at, moment),
+                )
             else:
                 losses.append(_Loss(moment, moment, error, trigger, trigger))
 
@@ -46,6 +64,7 @@ class Losses:
         return [
             Draft(
                 Gap(
+                    id=loss.id,
                     station=station,
                     began_at=loss.began_at,
                     ended_at=max(loss.began_at, loss.ended_at),
@@ -56,11 +75,18 @@ class Losses:
                     first_trigger=loss.first,
                     last_trigger=loss.last,
                     actor=actor,
-                )
+                ),
+                named=True,
             )
             for station, losses in self._by_station.items()
             for loss in losses
         ]
+
+    def freeze(self) -> None:
+        """What was to be told may have been: what comes now is told apart."""
+        for losses in self._by_station.values():
+            for loss in losses:
+                loss.frozen = True
 
     def clear(self) -> None:
         self._by_station.clear()

@@ -15,12 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from traceai.clock import now
-from traceai.db.connection import Database
+from traceai.db.connection import Database, create_engine
 from traceai.errors import (
     RecordError,
     RecordRefusedError,
@@ -44,6 +44,8 @@ GROUP = 512
 # Seconds after which a database that does not answer counts as away.
 PATIENCE = 5.0
 MINUTE = 60.0
+# Seconds between two looks at the spool, into which other processes of this home write as well.
+LOOK = 2.0
 
 
 class Recorder:
@@ -63,8 +65,12 @@ class Recorder:
         Args:
             patience: seconds after which a database that does not answer counts as away.
             capacity, group: drafts that wait in memory, and drafts a transaction.
-            beside: called every minute while decisions are recorded, and at the end; it may raise UnavailableError.
+            beside: called every minute while decisions are recorded, and at the end, in a thread that nobody waits for.
+
+        Attributes:
+            database: the same database, with the same patience, for whoever may not wait longer either.
         """
+        self.database = Database(create_engine(database.url, patience), None)
         self.spool = Spool(home)
         self.actor = f"recorder on {socket.gethostname()}"[:200]
         self._database, self._patience, self._capacity, self._group = database, patience, capacity, group
@@ -74,7 +80,11 @@ class Recorder:
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._minder: threading.Thread | None = None
+        self._ended = threading.Event()
         self._losses = Losses()
+        # Drafts whose senders were told that nothing could keep them, and which may be on record all the same.
+        self._open: list[Draft] = []
         # Whether drafts go into the spool. Set by the committer, unset by the forwarder once nothing waits; both hold the spool.
         self._spooling = False
         self._forwarder = Forwarder(database, self.spool, Writer(database, patience), self.actor, self._caught_up)
@@ -92,9 +102,12 @@ class Recorder:
     def _start(self) -> None:
         if self._closing:
             raise UnavailableError("The recorder is closed; open the ledger again.")
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="traceai-recorder", daemon=True)
             self._thread.start()
+        if self._minder is None:
+            self._minder = threading.Thread(target=self._mind, name="traceai-minder", daemon=True)
+            self._minder.start()
 
     def submit(self, draft: Draft) -> "Future[Recorded | Spooled]":
         """Have `draft` recorded after everything that was submitted before. Waits while the queue is full.
@@ -128,39 +141,53 @@ class Recorder:
             thread = self._thread
         if thread is not None:
             thread.join()
+        self._ended.set()
+        if self._minder is not None:
+            self._minder.join()
         self._forwarder.stop(self._patience)
         self._writer.close()
+        self.database.close()
         self.spool.close()
 
     # --- the committer --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._begin()
-        last = time.monotonic()
+        # What an earlier process left behind comes first, if the database takes it now.
+        if self._look():
+            self._forwarder.caught_up.wait(self._patience)
         while group := self._take():
             self._settle(group)
+        if self._losses.drafts(self.actor) or self._open:
+            self._settle([])
+
+    def _mind(self) -> None:
+        last = time.monotonic()
+        while not self._ended.wait(LOOK):
+            if not self._spooling:
+                self._look()
             if time.monotonic() - last > MINUTE:
                 last = time.monotonic()
                 self._tell()
-        if self._losses.drafts(self.actor):
-            self._settle([])
         self._tell()
 
-    def _tell(self) -> None:
-        with suppress(UnavailableError):
-            self._beside()
-
-    def _begin(self) -> None:
-        """Deliver first what an earlier process left behind, if the database takes it now."""
+    def _look(self) -> bool:
+        """Whether something waits in the spool, whoever put it there; then everything goes behind it until it is delivered."""
         try:
-            left = not self.spool.empty
+            with self.spool.held():
+                if self.spool.empty:
+                    return False
+                self._spooling = True
         except SpoolError as error:
             _log.warning("%s", error.message)
-            return
-        if left:
-            self._spooling = True
-            self._forwarder.start()
-            self._forwarder.caught_up.wait(self._patience)
+            return False
+        self._forwarder.start()
+        return True
+
+    def _tell(self) -> None:
+        try:
+            self._beside()
+        except Exception as error:  # noqa: BLE001  # it is no evidence, and recording goes on
+            _log.debug("not told: %r", error)
 
     def _take(self) -> list[tuple[Draft, Future[Recorded | Spooled]]]:
         """Whatever arrived, up to a group of it; nothing once the recorder is closed and empty."""
@@ -172,19 +199,26 @@ class Recorder:
 
     def _settle(self, group: Sequence[tuple[Draft, Future[Recorded | Spooled]]]) -> None:
         drafts = [draft for draft, _ in group]
-        lost = self._losses.drafts(self.actor)
+        first = [*self._losses.drafts(self.actor), *self._open]
         outcomes: Sequence[Outcome | Spooled]
         try:
-            outcomes = self._record([*lost, *drafts])
+            outcomes = self._record([*first, *drafts])
         except Exception as error:  # noqa: BLE001  # whoever waits has to be told, whatever it was
             if not isinstance(error, UnavailableError | VerificationError):
                 _log.exception("The recorder failed")
                 error = UnavailableError(f"The recorder failed ({error!r}); the part is not on record.")
-            self._losses.add(drafts, error)
+            if self._writer.open:
+                # The commit was asked for, and no answer came: it may be on record, and is offered again until that is known.
+                error = SpoolError(f"Whether this was recorded is open; ask again with the same id. {error.cause}")
+                self._open += [replace(draft, named=True) for draft in drafts]
+                self._losses.freeze()
+            else:
+                self._losses.add(drafts, error)
             outcomes = [error] * len(group)
         else:
             self._losses.clear()
-            outcomes = outcomes[len(lost) :]
+            self._open.clear()
+            outcomes = outcomes[len(first) :]
             self._set_aside(drafts, outcomes)
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, TraceaiError):

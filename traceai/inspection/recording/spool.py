@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,11 +26,12 @@ from traceai.ledger import records
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
     position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, station TEXT NOT NULL, spooled_at TEXT NOT NULL,
-    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL
+    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL, numbered INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS rejected (
     position INTEGER PRIMARY KEY, id TEXT NOT NULL, station TEXT NOT NULL, spooled_at TEXT NOT NULL,
-    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL, rejected_at TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL
+    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL, numbered INTEGER NOT NULL,
+    rejected_at TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS outage (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1), began_at TEXT NOT NULL, code TEXT NOT NULL, cause TEXT NOT NULL,
@@ -42,7 +43,10 @@ CREATE TABLE IF NOT EXISTS affected (
 CREATE TABLE IF NOT EXISTS access (position INTEGER PRIMARY KEY AUTOINCREMENT, asked BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-_PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256) VALUES (?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256, numbered) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_AGAIN = (
+    "While the database was away the inspection {} was made again and {}; the ledger holds what was decided before."
+)
 _REJECT = "INSERT INTO rejected SELECT *, ?, ?, ? FROM waiting WHERE id = ?"
 _COUNT = "INSERT INTO tally VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = count + excluded.count"
 
@@ -128,12 +132,14 @@ class Spool:
     @staticmethod
     def _put(spool: sqlite3.Connection, draft: Draft, moment: datetime) -> Spooled | TraceaiError:
         reference = draft.record.id
-        row = spool.execute("SELECT draft, grid, spooled_at FROM waiting WHERE id = ?", (reference,)).fetchone()
+        row = spool.execute("SELECT draft, grid, sha256, spooled_at FROM waiting WHERE id = ?", (reference,)).fetchone()
         if row is not None:
-            kept = Draft.from_bytes(row[0], row[1])
-            if (kept.station, kept.image) != (draft.station, draft.image):
+            kept = _read(*row[:3])
+            if isinstance(kept, RecordError):
+                return kept
+            if kept.subject != draft.subject:
                 return IdTakenError(f"The id {reference} waits in the spool for another inspection; choose another.")
-            return Spooled(reference, parse_timestamp(row[2]), kept)
+            return Spooled(reference, parse_timestamp(row[3]), kept)
         _insert(spool, draft, moment)
         if draft.is_numbered:
             spool.execute(
@@ -185,49 +191,51 @@ class Spool:
         with self._transaction() as spool:
             spool.execute("UPDATE outage SET answered_at = NULL")
 
-    def settle(self, delivered: Sequence[int], rejected: Sequence[tuple[int, TraceaiError]], actor: str) -> None:
+    def settle(
+        self,
+        delivered: Sequence[int],
+        rejected: Sequence[tuple[int, TraceaiError]],
+        actor: str,
+        repeated: Sequence[Draft] = (),
+    ) -> None:
         """Enter what became of drafts: those at the positions `delivered` are in the ledger, those `rejected` never will be.
 
-        actor: who says on the record that one was rejected.
+        Args:
+            actor: who says on the record that one was rejected.
+            repeated: of those delivered, those under whose id another record stands: what was said of them meanwhile is told.
         """
         moment = now()
         with self._transaction() as spool:
             spool.execute("UPDATE outage SET answered_at = coalesce(answered_at, ?)", (timestamp(moment),))
             for position in delivered:
-                (row,) = spool.execute(
-                    "DELETE FROM waiting WHERE position = ? RETURNING station", (position,)
+                ((station, numbered),) = spool.execute(
+                    "DELETE FROM waiting WHERE position = ? RETURNING station, numbered", (position,)
                 ).fetchall()
-                spool.execute("UPDATE affected SET delivered = delivered + 1 WHERE station = ?", row)
-            spool.execute(_COUNT, ("delivered", len(delivered)))
+                spool.execute("UPDATE affected SET delivered = delivered + ? WHERE station = ?", (numbered, station))
+                spool.execute(_COUNT, ("delivered", numbered))
+            for draft in repeated:
+                # Not late, but twice: the first of them is what the ledger has.
+                spool.execute(
+                    "UPDATE affected SET delayed = delayed - 1, delivered = delivered - 1 WHERE station = ?",
+                    (draft.station,),
+                )
+                _tell(spool, draft, "recorded-before", _AGAIN.format(draft.record.id, _said(draft)), 0, actor)
             for position, error in rejected:
                 self._reject(spool, position, error, moment, actor)
 
     @staticmethod
     def _reject(spool: sqlite3.Connection, position: int, error: TraceaiError, moment: datetime, actor: str) -> None:
-        ((reference, station, data, grid, digest),) = spool.execute(
-            "SELECT id, station, draft, grid, sha256 FROM waiting WHERE position = ?", (position,)
+        ((reference, station, data, grid, digest, numbered),) = spool.execute(
+            "SELECT id, station, draft, grid, sha256, numbered FROM waiting WHERE position = ?", (position,)
         ).fetchall()
         spool.execute(_REJECT, (timestamp(moment), error.code, error.message, reference))
         spool.execute("DELETE FROM waiting WHERE position = ?", (position,))
+        if not numbered:
+            return  # a gap that could not be told is no second gap
         spool.execute("UPDATE affected SET delayed = delayed - 1 WHERE station = ?", (station,))
         draft = _read(data, grid, digest)
-        if isinstance(draft, Draft) and isinstance(draft.record, records.Gap):
-            return  # a gap that could not be told is no second gap
-        occurred = timestamp(moment) if isinstance(draft, RecordError) else draft.record.occurred_at
-        trigger = None if isinstance(draft, RecordError) else getattr(draft.record, "trigger", None)
-        gap = records.Gap(
-            station=station,
-            began_at=occurred,
-            ended_at=occurred,
-            cause_code="record-rejected",
-            cause=f"The record {reference} was not accepted and is kept in the spool: {error.cause}"[:2000],
-            delayed=0,
-            lost=1,
-            first_trigger=trigger,
-            last_trigger=trigger,
-            actor=actor,
-        )
-        _insert(spool, Draft(gap), moment)
+        cause = f"The record {reference} was not accepted and is kept in the spool: {error.cause}"
+        _tell(spool, draft if isinstance(draft, Draft) else station, "record-rejected", cause, 1, actor)
 
     def set_aside(self, draft: Draft, error: TraceaiError) -> None:
         """Keep a draft that the ledger refused when it was handed in; its sender was told, and the ledger is by others."""
@@ -269,11 +277,14 @@ class Spool:
         """Offer a rejected draft again, behind those that wait. Returns False where none of that id was rejected."""
         with self._transaction() as spool:
             row = spool.execute(
-                "DELETE FROM rejected WHERE id = ? RETURNING id, station, spooled_at, draft, grid, sha256", (reference,)
+                "SELECT position, id, station, spooled_at, draft, grid, sha256, numbered FROM rejected WHERE id = ?"
+                " ORDER BY position DESC LIMIT 1",
+                (reference,),
             ).fetchone()
             if row is None:
                 return False
-            spool.execute(_PUT, row)
+            spool.execute("DELETE FROM rejected WHERE position = ?", row[:1])
+            spool.execute(_PUT, row[1:])
             return True
 
     # --- who asked meanwhile --------------------------------------------------------------------------------------
@@ -346,7 +357,7 @@ class Spool:
             try:
                 spool = self._opened()
                 spool.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
+            except (OSError, sqlite3.Error) as error:
                 self._hang_up()
                 raise self._unusable(error) from error
             try:
@@ -355,7 +366,7 @@ class Spool:
             except sqlite3.Error as error:
                 self._hang_up()  # which rolls back
                 if damage.is_damage(error):
-                    damage.set_aside(self.path, SCHEMA)
+                    self._set_aside()
                 raise self._unusable(error) from error
             except BaseException:
                 spool.execute("ROLLBACK")
@@ -371,10 +382,16 @@ class Spool:
         except sqlite3.DatabaseError as error:
             if not damage.is_damage(error):
                 raise
-            damage.set_aside(self.path, SCHEMA)
+            self._set_aside()
             self._connection = connect(self.path)
         self._inode = _inode(self.path)
         return self._connection
+
+    def _set_aside(self) -> None:
+        try:
+            damage.set_aside(self.path, SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -397,8 +414,13 @@ class Spool:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a spool file, and make the tables that are missing. Committed is durable."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    """Open a spool file, and make the tables that are missing. Committed is durable.
+
+    The caller keeps every other process away from the file.
+    """
+    # Only where there is none: to close a descriptor of a file is to drop every lock that this process has on it, SQLite's too.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -412,8 +434,27 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _insert(spool: sqlite3.Connection, draft: Draft, moment: datetime) -> None:
     data = draft.to_bytes()
-    row = (draft.record.id, draft.station, timestamp(moment), data, draft.grid, _digest(data, draft.grid))
+    digest = _digest(data, draft.grid)
+    row = (draft.record.id, draft.station, timestamp(moment), data, draft.grid, digest, int(draft.is_numbered))
     spool.execute(_PUT, row)
+
+
+def _tell(spool: sqlite3.Connection, about: Draft | str, code: str, cause: str, lost: int, actor: str) -> None:
+    """Have it written into the ledger what became of a draft, or of one that cannot be read, at a station."""
+    moment, trigger, station = timestamp(now()), None, about
+    if isinstance(about, Draft):
+        moment, station = about.record.occurred_at, about.station
+        trigger = about.decided.trigger if lost else None
+    gap = records.Gap(
+        station=str(station), began_at=moment, ended_at=moment, cause_code=code, cause=cause[:2000], delayed=0, lost=lost,
+        first_trigger=trigger, last_trigger=trigger, actor=actor,
+    )  # fmt: skip
+    _insert(spool, Draft(gap), now())
+
+
+def _said(draft: Draft) -> str:
+    record = draft.record
+    return f"came to {record.verdict}" if isinstance(record, records.Inspection) else "failed"
 
 
 def _digest(data: bytes, grid: bytes | None) -> bytes:

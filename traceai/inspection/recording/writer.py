@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -35,10 +35,12 @@ Outcome = Recorded | TraceaiError
 _ATTEMPTS = 5
 
 _ON_RECORD = """
-    SELECT i.id, i.journal_index, j.leaf_hash, i.recorded_at, i.station_seq, i.station, i.image_sha256
+    SELECT i.id, i.journal_index, j.leaf_hash, i.recorded_at, i.station_seq, i.salt, i.station, i.image_sha256,
+        i.product, i.serial, i.lot, i.view
     FROM inspection i JOIN journal j ON j."index" = i.journal_index
     WHERE i.id = ANY(%(ids)s) AND i.journal_index >= %(since)s AND j."index" >= %(since)s
-    UNION ALL SELECT g.id, g.journal_index, j.leaf_hash, g.recorded_at, NULL, g.station, NULL
+    UNION ALL SELECT g.id, g.journal_index, j.leaf_hash, g.recorded_at, NULL, g.salt, g.station, NULL,
+        NULL, NULL, NULL, NULL
     FROM gap g JOIN journal j ON j."index" = g.journal_index
     WHERE g.id = ANY(%(ids)s) AND g.journal_index >= %(since)s AND j."index" >= %(since)s
 """
@@ -60,6 +62,7 @@ class Writer:
 
     Attributes:
         audit: the probability with which passes are drawn for blind verification, by station, as last seen.
+        open: whether the last group may be on record although `write` raised.
     """
 
     def __init__(self, database: Database, patience: float) -> None:
@@ -68,6 +71,7 @@ class Writer:
         self._database = database
         self._engine = create_engine(database.url, patience)
         self._connection: Connection | None = None
+        self.open = False
         # As of our last commit, and perhaps no longer: the numbers handed out by station, the environments on record, and whether
         # a model version is retired as of the last event in the life of any.
         self._numbers: dict[str, int] = {}
@@ -115,6 +119,7 @@ class Writer:
     # --- one transaction ------------------------------------------------------------------------------------------
 
     def _write(self, drafts: Sequence[Draft], again: bool, decided: bool) -> list[Outcome]:
+        self.open = False
         outcomes: dict[str, Outcome] = {}
         first = {draft.record.id: draft for draft in reversed(drafts)}
         asked = [draft.record.id for draft in drafts if again or draft.named]
@@ -156,6 +161,8 @@ class Writer:
                 guarded = self._connection.execution_options(**self._database.engine.get_execution_options())
                 with Session(guarded) as session, session.begin():
                     yield session
+                    self.open = True  # from here on the server may commit, whatever we hear of it
+                self.open = False
         except BaseException as error:
             self.close()
             if isinstance(error, _RacedError | RecordRefusedError | UnavailableError | VerificationError):
@@ -187,11 +194,14 @@ class Writer:
         if not asked:
             return 0
         ((size,),) = connection.execute("SELECT size FROM ledger_head").fetchall()
-        for reference, index, leaf, recorded_at, number, station, image in self._found(connection, asked, 0):
+        for reference, index, leaf, recorded_at, number, salt, station, image, *part in self._found(
+            connection, asked, 0
+        ):
             draft = first[str(reference)]
-            if (station, image and image.hex()) == (draft.station, draft.image):
+            there = (station, image and image.hex(), *(part if draft.is_numbered else ()))
+            if there == draft.subject:
                 receipt = Receipt(str(reference), index, leaf, recorded_at)
-                outcomes[receipt.id] = Recorded(receipt, number, earlier=True)
+                outcomes[receipt.id] = Recorded(receipt, number, earlier=salt.hex() != draft.record.salt)
             else:
                 outcomes[str(reference)] = _taken(str(reference))
         return int(size)
@@ -295,8 +305,11 @@ def _seal(drafts: Sequence[Draft], last: Mapping[str, int], outcomes: dict[str, 
 
 def _told(draft: Draft, first: Draft, outcome: Outcome) -> Outcome:
     """`outcome` is that of the first draft of this id in the group."""
-    same = (draft.station, draft.image) == (first.station, first.image)
-    return outcome if same else _taken(draft.record.id)
+    if draft.subject != first.subject:
+        return _taken(draft.record.id)
+    if draft is not first and isinstance(outcome, Recorded):
+        return replace(outcome, earlier=True)
+    return outcome
 
 
 def _taken(reference: str) -> IdTakenError:
