@@ -98,7 +98,7 @@ class Trace:
 
         known = KnownLines(self.settings.absolute_home)
         try:
-            with self.database.session() as session:
+            with self.recorder.database.session() as session:
                 row = registry.find(session, model)
                 registry.require_usable(session, row.name, row.version)
                 place = session.get(Station, station)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request
@@ -14,7 +15,7 @@ from traceai import access
 from traceai.access import GRANTS, Permission, Principal
 from traceai.clock import now, uuid7
 from traceai.db.tables import AccessLog
-from traceai.errors import AuthenticationError, DatabaseUnavailableError, InputError
+from traceai.errors import AuthenticationError, InputError, UnavailableError
 from traceai.sdk import Trace
 from traceai_api.remembered import Asked, Remembered
 
@@ -75,13 +76,13 @@ def allowed(permission: Permission) -> Callable[..., Principal]:
         token = credentials.credentials if credentials else ""
         asking: Principal | AuthenticationError
         try:
-            remembered.settle(trace.database)
-            with trace.database.session() as session:
+            with trace.recorder.database.session() as session:
                 asking = _who(session, credentials)
                 session.add(AccessLog(**_asked(request, permission, asking).model_dump()))
-            if isinstance(asking, Principal):
-                remembered.confirm(token, asking)
-        except DatabaseUnavailableError:
+            remembered.confirm(token, asking if isinstance(asking, Principal) else None)
+            with suppress(UnavailableError):
+                remembered.settle(trace.recorder.database)
+        except UnavailableError:
             recalled = remembered.recall(token) if permission is Permission.INSPECT else None
             if recalled is None:
                 raise

@@ -42,13 +42,16 @@ class Remembered:
         self._spool = spool
         self._lock = threading.Lock()
         self._known: dict[bytes, tuple[Principal, float]] = {}
-        self._waiting = True  # an earlier process may have left some
+        # How often something was kept, and how much of that is entered. An earlier process may have left some.
+        self._kept, self._entered = 1, 0
 
-    def confirm(self, token: str, principal: Principal) -> None:
-        """The database says that this is the token of `principal`."""
-        if Permission.INSPECT in GRANTS[principal.role]:
-            with self._lock:
+    def confirm(self, token: str, principal: Principal | None) -> None:
+        """The database says that this is the token of `principal`, or nobody's."""
+        with self._lock:
+            if principal is not None and Permission.INSPECT in GRANTS[principal.role]:
                 self._known[_digest(token)] = principal, time.monotonic()
+            else:
+                self._known.pop(_digest(token), None)
 
     def recall(self, token: str) -> Principal | None:
         """Whose token it was when the database last said so."""
@@ -63,11 +66,18 @@ class Remembered:
             SpoolError: that cannot be kept, so nobody is let in.
         """
         self._spool.keep_access(asked.model_dump_json().encode())
-        self._waiting = True
+        with self._lock:
+            self._kept += 1
 
     def settle(self, database: Database) -> None:
-        """Enter in the access log what was kept, now that the database takes it. A crash half-way enters nothing twice."""
-        if not self._waiting:
+        """Enter in the access log what was kept, now that the database takes it. A crash half-way enters nothing twice.
+
+        Raises:
+            UnavailableError: not now; it stays kept.
+        """
+        with self._lock:
+            before = self._kept
+        if before == self._entered:
             return
         kept = self._spool.accesses()
         if kept:
@@ -76,7 +86,7 @@ class Remembered:
                     row = Asked.model_validate_json(asked).model_dump()
                     session.execute(insert(AccessLog).values(row).on_conflict_do_nothing())
             self._spool.forget_accesses(kept[-1][0])
-        self._waiting = False
+        self._entered = before
 
 
 def _digest(token: str) -> bytes:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from traceai import access
-from traceai.errors import AuthenticationError, DatabaseUnavailableError, ImageTooLargeError, TraceaiError
+from traceai.errors import AuthenticationError, ImageTooLargeError, TraceaiError, UnavailableError
 from traceai.images.containers import DEFAULT_LIMITS
 from traceai.sdk import Trace
 from traceai_api.problems import problem, status_of
@@ -50,11 +50,12 @@ class GuardBodies:
     def _knows(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")
         try:
-            with self.trace.database.session() as session:
+            with self.trace.recorder.database.session() as session:
                 access.authenticate(session, token if scheme.lower() == "bearer" else None)
         except AuthenticationError:
+            self.remembered.confirm(token, None)
             return False
-        except DatabaseUnavailableError:
+        except UnavailableError:
             if self.remembered.recall(token) is None:
                 raise
         return True

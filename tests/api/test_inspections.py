@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from tests.api.conftest import Client
 from tests.inspection.recording.drafts import away, delivered
+from traceai import access
 from traceai.db.tables import Inspection
 from traceai.images.decode import Limits, identify
 from traceai.inspection.decision import Decision
@@ -337,3 +338,29 @@ def test_a_line_that_posts_goes_on_while_the_database_is_away(
     log = auditor.get("/v1/access-log").json()["items"]
     assert sum(line["permission"] == "inspect" and line["allowed"] for line in log) == 3
     assert verifier.verify(trace.database.engine).holds
+
+
+def test_a_token_that_was_revoked_does_not_come_back_with_an_outage(
+    client: Client, trace: Trace, clone: str, recorded: list[Decision], images: Sequence[Path]
+) -> None:
+    station = client("station")
+    assert post(station, images[0]).status_code == 201
+    with trace.database.session() as session:
+        access.revoke_tokens(session, "station-0")
+    assert post(station, images[1]).status_code == 401
+    with away(clone):
+        assert post(station, images[2]).status_code == 503
+
+
+def test_a_home_that_cannot_be_used_stops_nothing_while_the_database_answers(
+    client: Client, trace: Trace, recorded: list[Decision], images: Sequence[Path]
+) -> None:
+    station, auditor = client("station"), client("auditor")
+    trace.recorder.spool.status()
+    home = trace.settings.absolute_home
+    (home / "spool.db").touch()
+    (home / "spool.lock").unlink(missing_ok=True)
+    (home / "spool.lock").mkdir()
+    assert post(station, images[0]).status_code == 201
+    assert auditor.get("/v1/inspections").status_code == 200
+    assert auditor.get("/v1/spool").json()["code"] == "spool-unusable"

@@ -136,3 +136,26 @@ def test_who_stops_asking_leaves_no_thread_behind() -> None:
     while threading.active_count() > before:
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.01)
+
+
+def test_what_was_read_before_an_image_that_cannot_be_is_judged_and_told() -> None:
+    steps, found = Steps(), []
+    with pytest.raises(OSError, match="unreadable"):
+        for result in steps.flow(range(10, 20), batch=8):
+            found.append(result)
+    assert found == [100, 110, 120]
+
+
+def test_a_live_source_that_is_told_to_end_loses_nothing_that_it_gave() -> None:
+    steps, until, given = Steps(), threading.Event(), []
+
+    def camera() -> Iterator[int]:
+        for number in range(14, 1000):
+            if until.is_set():
+                return
+            given.append(number)
+            yield number
+            if number == 30:
+                until.set()
+
+    assert list(steps.flow(camera(), eager=True, until=until)) == [number * 10 for number in given]

@@ -20,9 +20,10 @@ from traceai.cli.terminal import (
     verdict_text,
 )
 from traceai.clock import now
-from traceai.errors import DatabaseUnavailableError, InputError
+from traceai.errors import InputError, UnavailableError
 from traceai.inspection import history, watching
 from traceai.inspection.decision import Decision
+from traceai.inspection.reading import Item
 from traceai.ledger.signing.signer import Heartbeat
 from traceai.sdk import Trace
 
@@ -47,6 +48,17 @@ def watch(
         raise InputError(f"There is no folder {folder}; make it, or check the path.")
     given, read = {"product": product, "lot": lot, "view": view}, watching.named(pattern)
     counts: Counter[str] = Counter()
+
+    def make(path: Path, reference: str, data: Path | bytes) -> Item:
+        try:
+            return watching.item(path, given, read, data, id=reference)
+        except InputError as error:
+            # A name that says what no record can hold is no reason to inspect nothing more.
+            errors.print(
+                f"{path}: {error.message} It is inspected without what its name says.", style="yellow", soft_wrap=True
+            )
+            return watching.item(path, given, lambda _: {}, data, id=reference)
+
     with (
         opened() as trace,
         interruptible() as interrupted,
@@ -56,9 +68,10 @@ def watch(
         images = watching.watch(
             folder,
             station,
-            lambda path, reference: watching.item(path, given, read, id=reference),
+            make,
             _on_record(trace),
             interrupted,
+            told=_once(),
         )
         trace.recorder.start()
         errors.print(f"Watching {folder}; Ctrl-C ends it.", soft_wrap=True)
@@ -69,12 +82,24 @@ def watch(
     errors.print(f"Watched {folder}: {found}.", soft_wrap=True)
 
 
+def _once() -> Callable[[str], None]:
+    """Says each thing once, however often it happens."""
+    said: set[str] = set()
+
+    def tell(what: str) -> None:
+        if what not in said:
+            said.add(what)
+            errors.print(what, style="yellow", soft_wrap=True)
+
+    return tell
+
+
 def _on_record(trace: Trace) -> Callable[[Sequence[str]], set[str]]:
     def known(references: Sequence[str]) -> set[str]:
         try:
-            with trace.database.session() as session:
+            with trace.recorder.database.session() as session:
                 return history.on_record(session, references)
-        except DatabaseUnavailableError:
+        except UnavailableError:
             return set()  # then they are inspected again, and the ledger or the spool knows their ids
 
     return known

@@ -41,7 +41,8 @@ class Flow(Generic[Source, Read, Result]):
         judge: called with up to `batch` of what was read, in order.
         submit: called with each of these after it; returns what its result can be waited for with.
         eager: judge whatever is there, for a live source; otherwise wait for `batch` images, or for the end.
-        until: set from outside, the group at hand is the last one.
+        until: set from outside, the group at hand is the last one. A live source ends by itself: what it gave is judged, for it
+            cannot be asked again.
     """
 
     def __init__(
@@ -105,9 +106,10 @@ class Flow(Generic[Source, Read, Result]):
         try:
             while ended is None:
                 group, ended = self._take()
-                if self._until.is_set():
+                if self._until.is_set() and not self._eager:
                     break
-                read = [one.result() for one in group]
+                read, failed = _those_before_an_error(group)
+                ended = failed or ended
                 if read:
                     self._judge(read)
                 for one in read:
@@ -141,3 +143,13 @@ class Flow(Generic[Source, Read, Result]):
                 if not waits:
                     return None
         return _End()
+
+
+def _those_before_an_error(group: "Sequence[Future[Read]]") -> tuple[list[Read], _End | None]:
+    """What was read, up to the first image that was not, and why that was not."""
+    read: list[Read] = []
+    for one in group:
+        if (error := one.exception()) is not None:
+            return read, _End(error)
+        read.append(one.result())
+    return read, None

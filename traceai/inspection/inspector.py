@@ -96,7 +96,7 @@ class Inspector:
     ) -> Iterator[Decision]:
         """As `inspect_many`, for a live source: what has arrived is judged at once, alone or with what arrived beside it.
 
-        items: may wait for the next image as long as it likes, as a camera does.
+        items: may wait for the next image as long as it likes, as a camera does. What it gave is inspected, whatever `until` says.
         """
         return self._flow(items, batch, until, eager=True)
 

@@ -36,7 +36,7 @@ class OutageOut(BaseModel):
 
 
 class SpoolOut(BaseModel):
-    """Where every decision is that was kept here: `spooled` = `delivered` + those waiting + those rejected, but for gap entries."""
+    """Where every decision is that was ever kept here; what tells of an outage waits as well."""
 
     spooled: int
     delivered: int
