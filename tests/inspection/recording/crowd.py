@@ -57,7 +57,7 @@ def run(url: str, folder: Path, seconds: float, verify: Callable[[], Outcome]) -
         command = [sys.executable, "-m", "tests.inspection.recording.crowd", url, home, number, seconds]
         processes.append(subprocess.Popen(list(map(str, command)), cwd=_ROOT))
     try:
-        while any(process.poll() is None for process in processes):
+        while not found.wrong and any(process.poll() is None for process in processes):
             outcome = verify()
             found.verified += 1
             found.wrong += [str(finding) for fact in outcome.facts if not fact.holds for finding in fact.findings]
@@ -65,6 +65,8 @@ def run(url: str, folder: Path, seconds: float, verify: Callable[[], Outcome]) -
         for process in processes:
             process.kill()
             process.wait()
+    if found.wrong:
+        return found
     found.wrong += [f"a process ended with {process.returncode}" for process in processes if process.returncode]
     receipts = [one for number in range(PROCESSES) for one in _read(folder / f"crowd-{number}" / "receipts")]
     found.receipts = len(receipts)

@@ -1,14 +1,16 @@
 """A line in a process of its own, which may die at a named step. It writes down what was acknowledged, and goes on where it was.
 
-    python -m tests.inspection.recording.line URL HOME STATION UNTIL [STEP AFTER]
+    python -m tests.inspection.recording.line URL HOME STATION UNTIL [STEP AFTER [PAUSE]]
 
-Every part has an id that follows from its number, as a line integrator would have it, so that it can be asked for again. STEP is
-where the process kills itself, AFTER so many parts were acknowledged.
+Every part has an id that follows from its number, as a line integrator would have it, so that it can be asked for again. URL is a
+database, or the folder of an embedded server, which the line then uses and keeps running. STEP is where the process kills itself,
+or empty, AFTER so many parts were acknowledged; PAUSE is what lies between two parts, in seconds.
 """
 
 import os
 import signal
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sqlmodel import Session
 
 from tests.inspection.recording.drafts import draft
 from traceai.db.connection import Database, create_engine
+from traceai.db.embedded import EmbeddedServer
 from traceai.inspection.recording import forwarder, spool, writer
 from traceai.inspection.recording.recorder import Recorder
 from traceai.ledger import log
@@ -80,18 +83,27 @@ def arm(step: str) -> Dies:
     return dies
 
 
-def main(url: str, home: Path, station: str, until: int, step: str = "", after: int = 0) -> None:
+def opened(where: str) -> Database:
+    if "://" in where:
+        return Database(create_engine(where), None)
+    server = EmbeddedServer(Path(where))
+    return Database(create_engine(server.acquire()), server)
+
+
+def main(where: str, home: Path, station: str, until: int, step: str = "", after: int = 0, pause: float = 0) -> None:
     dies = arm(step) if step else Dies()
     done = acknowledged(home)
-    with Database(create_engine(url), None) as database, (home / "acknowledged").open("a") as told:
+    with opened(where) as database, (home / "acknowledged").open("a") as told:
         recorder = Recorder(database, home, patience=5)
         for count, number in enumerate(range(len(done) + 1, until + 1)):
             dies.armed = bool(step) and count >= after
             kept = recorder.submit(draft(number, station, named=True, id=part_id(station, number))).result()
             told.write(f"{number} {type(kept).__name__} {-1 if kept.index is None else kept.index}\n")
             told.flush()
+            time.sleep(pause)
         recorder.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), *sys.argv[5:6], *map(int, sys.argv[6:7]))
+    where, home, station, until, *rest = sys.argv[1:]
+    main(where, Path(home), station, int(until), *rest[:1], *map(int, rest[1:2]), *map(float, rest[2:3]))

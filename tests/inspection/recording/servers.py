@@ -19,12 +19,12 @@ TEMPLATE = "fresh"
 class OwnServer:
     """A server in `folder`, which another user has to be able to enter. Close it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        """durable: whether what is committed survives a power cut as well. The kill of a process it always does."""
         self.embedded = EmbeddedServer(folder)
         self.url = self.embedded.acquire()
         with psycopg.connect(self.url, autocommit=True) as connection:
-            # Processes are killed here, and no power is cut: what was written is in the kernel's hands.
-            connection.execute("ALTER SYSTEM SET fsync TO off")
+            connection.execute(f"ALTER SYSTEM SET fsync TO {'on' if durable else 'off'}")
             connection.execute("SELECT pg_reload_conf()")
 
     def database(self, name: str) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlmodel import Session
 
 from tests.inspection.recording import crowd
-from tests.inspection.recording.drafts import draft, register
+from tests.inspection.recording.drafts import away, draft, register
 from tests.inspection.recording.load import check, load
 from tests.inspection.recording.proxy import Proxy
 from tests.inspection.recording.servers import OwnServer, thaw, wait_until
@@ -63,9 +63,10 @@ def recording(trace: Trace, tmp_path: Path) -> Iterator[Open]:
     """Makes a recorder with a home of its own; one that is given a proxy reaches the database through it."""
     opened: list[tuple[Recorder, Database | None]] = []
 
-    def make(proxy: Proxy | None = None, patience: float = PATIENCE) -> Recorder:
-        home = tmp_path / f"recorder-{len(opened)}"
-        home.mkdir()
+    def make(proxy: Proxy | None = None, patience: float = PATIENCE, home: Path | None = None) -> Recorder:
+        if home is None:
+            home = tmp_path / f"recorder-{len(opened)}"
+            home.mkdir()
         far = None
         if proxy is not None:
             name = trace.database.engine.url.database
@@ -154,6 +155,23 @@ def test_a_server_that_is_restarted_under_load_loses_nothing(
         lines.more(20, Recorded)
     delivered(recorder)
     check(trace, lines)
+    assert holds(trace)
+
+
+def test_two_recorders_that_share_a_spool_both_catch_up_under_load(trace: Trace, recording: Open) -> None:
+    one = recording()
+    two = recording(home=one.spool.path.parent)
+    with load(one, LINES[:2]) as first, load(two, LINES[2:]) as second:
+        for lines in (first, second):
+            lines.more(20, Recorded)
+        with away(trace.database.url):
+            for lines in (first, second):
+                lines.more(5, Spooled)
+        for lines in (first, second):
+            lines.more(20, Recorded)
+    delivered(one)
+    check(trace, first)
+    check(trace, second)
     assert holds(trace)
 
 
