@@ -48,6 +48,7 @@ def _tidy(svg: str) -> str:
     svg = svg.replace("<title>...</title>", f"<title>{TITLE}</title>").replace(
         "<desc>...</desc>", f"<desc>{SUBTITLE}</desc>"
     )
+    svg = svg.replace(": None;", ": none;")  # not every reader takes it in capitals, and a line is no area
     return re.sub(r"(\d+\.\d)\d+", r"\1", svg)
 
 
