@@ -151,7 +151,7 @@ def _copy(engine: Engine, frontier: Frontier, written: Sequence[tuple[records.Re
         total += len(entry.data)
         journal.append((index, pack(entry.data), leaf))
         nodes += frontier.append(leaf)
-        rows.setdefault(type(record), []).append([index, *values(entry)])
+        rows.setdefault(type(record), []).append([index, *values(type(record), entry.fields)])
         if grid is not None:
             maps.append((index, grid))
     with psycopg.connect(plain(engine)) as connection:

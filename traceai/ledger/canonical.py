@@ -68,9 +68,11 @@ def _plain(value: Any, exact: bool) -> bool:
         except TypeError as error:
             raise RecordError("The names in a record are strings.") from error
         for item in value.values():
-            # Nearly everything in a record is text: no call for that.
-            if type(item) is not str and not _plain(item, exact):
-                plain = False
+            # Nearly everything in a record is one of these: no call for that.
+            kind = type(item)
+            if kind is str or item is None or (kind is int and 0 <= item <= LARGEST_INTEGER) or kind is bool:
+                continue
+            plain = _plain(item, exact) and plain
         return plain
     if type(value) is list:
         plain = True

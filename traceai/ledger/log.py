@@ -7,6 +7,7 @@ them their places. `append` is the three in a row.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -20,7 +21,7 @@ from traceai.ledger.copying import copy, together
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
 from traceai.ledger.projection import TABLES, Columns, columns, values
-from traceai.ledger.records import Entry, Record
+from traceai.ledger.records import Record, entry_bytes, fields_of
 
 # Entries a partition; the same number stands in the migration.
 PARTITION = 2**20
@@ -85,12 +86,19 @@ def seal(records: Iterable[Record]) -> list[Sealed]:
         RecordError: a record that has no canonical form, or too long a one.
     """
     moment = now()
-    recorded_at = timestamp(moment)
-    found = []
-    for record in records:
-        entry = Entry.seal(record, recorded_at)
-        found.append(Sealed(record.id, moment, pack(entry.data), leaf_hash(entry.data), type(record), values(entry)))
-    return found
+    return [seal_at(record, moment) for record in records]
+
+
+def seal_at(record: Record, moment: datetime, placed: Mapping[str, Any] = MappingProxyType({})) -> Sealed:
+    """Make the entry of `record` as it is recorded at `moment`, with `placed` for what only now is known of its fields.
+
+    Raises:
+        RecordError: a record that has no canonical form, or too long a one.
+    """
+    fields = fields_of(record, timestamp(moment))
+    fields.update(placed)
+    data = entry_bytes(fields)
+    return Sealed(record.id, moment, pack(data), leaf_hash(data), type(record), values(type(record), fields))
 
 
 def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[Receipt]:

@@ -17,7 +17,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 from pydantic.types import StringConstraints
 
-from traceai.clock import parse_timestamp
 from traceai.db import tables
 from traceai.ledger import records
 from traceai.ledger.records import Entry, Record
@@ -93,14 +92,16 @@ _INTO: dict[Kind, Callable[[Any], Any]] = {
     Kind.NUMBER: Decimal,
     Kind.BYTES: bytes.fromhex,
     Kind.UUID: uuid.UUID,
-    Kind.TIME: parse_timestamp,
+    Kind.TIME: datetime.fromisoformat,  # a record holds no other times than canonical ones
 }
 
 
 def project(index: int, entry: Entry) -> Row:
     """The table and the column values that stand for entry number `index`."""
     record_type = type(entry.record)
-    return TABLES[record_type], dict(zip(columns(record_type), (index, *values(entry)), strict=True))
+    return TABLES[record_type], dict(
+        zip(columns(record_type), (index, *values(record_type, entry.fields)), strict=True)
+    )
 
 
 @cache
@@ -109,14 +110,14 @@ def columns(record_type: type[Record]) -> tuple[str, ...]:
     return ("journal_index", "recorded_at", *(leaf.column for leaf in leaves(record_type)))
 
 
-def values(entry: Entry) -> list[Any]:
-    """What an entry's row holds, its `journal_index` aside, in the order of `columns`."""
-    objects, steps = _steps(type(entry.record))
-    at: dict[tuple[str, ...], Any] = {(): entry.fields}
+def values(record_type: type[Record], fields: dict[str, Any]) -> list[Any]:
+    """What the row of an entry with the JSON value `fields` holds, its `journal_index` aside, in the order of `columns`."""
+    objects, steps = _steps(record_type)
+    at: dict[tuple[str, ...], Any] = {(): fields}
     for path in objects:
         outer = at[path[:-1]]
         at[path] = None if outer is None else outer[path[-1]]
-    found: list[Any] = [parse_timestamp(entry.recorded_at)]
+    found: list[Any] = [datetime.fromisoformat(fields["recorded_at"])]
     for parent, name, into in steps:
         outer = at[parent]
         value = None if outer is None else outer[name]

@@ -384,14 +384,8 @@ class Entry:
         """Raises:
         RecordError: it has no canonical form, or one that is longer than an entry may be.
         """
-        fields = record.model_dump(mode="json") | {"schema": record.schema_name, "recorded_at": recorded_at}
-        data = canonical.dumps(fields, exact=True)
-        if len(data) > LONGEST_ENTRY:
-            raise RecordError(
-                f"A {record.schema_name} record of {len(data)} bytes does not fit into an entry, which has at most "
-                f"{LONGEST_ENTRY}; record less in it."
-            )
-        return cls(record, recorded_at, data, fields)
+        fields = fields_of(record, recorded_at)
+        return cls(record, recorded_at, entry_bytes(fields), fields)
 
     @classmethod
     def parse(cls, data: bytes) -> "Entry":
@@ -417,6 +411,28 @@ class Entry:
         if cls.seal(record, recorded_at).data != data:
             raise RecordError(f"Not a complete {record_type.schema_name} record: a field is missing.")
         return cls(record, recorded_at, data, fields)
+
+
+def fields_of(record: Record, recorded_at: str) -> dict[str, Any]:
+    """The JSON value of the entry that holds `record`."""
+    fields = record.model_dump(mode="json")
+    fields["schema"], fields["recorded_at"] = record.schema_name, recorded_at
+    return fields
+
+
+def entry_bytes(fields: dict[str, Any]) -> bytes:
+    """The bytes of the entry whose JSON value is `fields`.
+
+    Raises:
+        RecordError: it has no canonical form, or one that is longer than an entry may be.
+    """
+    data = canonical.dumps(fields, exact=True)
+    if len(data) > LONGEST_ENTRY:
+        raise RecordError(
+            f"A {fields['schema']} record of {len(data)} bytes does not fit into an entry, which has at most "
+            f"{LONGEST_ENTRY}; record less in it."
+        )
+    return data
 
 
 def validated(record_type: type[Record], fields: dict[str, Any]) -> Record:

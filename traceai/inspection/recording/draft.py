@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from traceai.errors import RecordError
 from traceai.ledger import canonical
 from traceai.ledger.log import Receipt
-from traceai.ledger.records import Gap, Inspection, InspectionFailed, Record
+from traceai.ledger.records import Gap, Inspection, InspectionFailed
 
 Attempt = Inspection | InspectionFailed
 _TYPES: dict[str, type[Attempt | Gap]] = {kind.schema_name: kind for kind in (Inspection, InspectionFailed, Gap)}
@@ -76,10 +76,6 @@ class Draft:
         """The record of a draft that is no gap."""
         assert not isinstance(self.record, Gap)  # noqa: S101  # the caller's own
         return self.record
-
-    def numbered(self, number: int) -> Record:
-        """The record as the attempt with this number; a gap has none."""
-        return self.record if isinstance(self.record, Gap) else self.record.model_copy(update={"station_seq": number})
 
     @property
     def is_numbered(self) -> bool:

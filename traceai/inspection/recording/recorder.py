@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 # Drafts that wait in memory; a draft takes a few kilobytes.
 CAPACITY = 4096
 # Drafts a transaction. Beyond this the cost of the commit is spread thin enough, and others want their turn.
-GROUP = 512
+GROUP = 1024
 # Seconds after which a database that does not answer counts as away.
 PATIENCE = 5.0
 MINUTE = 60.0
@@ -119,9 +119,11 @@ class Recorder:
         future: Future[Recorded | Spooled] = Future()
         with self._changed:
             self._start()
-            self._changed.wait_for(lambda: len(self._queue) < self._capacity)
+            while len(self._queue) >= self._capacity:
+                self._changed.wait()
             self._queue.append((draft, future))
-            self._changed.notify_all()
+            if len(self._queue) == 1:  # otherwise nobody waits for it
+                self._changed.notify_all()
         return future
 
     def deliver(self) -> int:
@@ -193,8 +195,10 @@ class Recorder:
         """Whatever arrived, up to a group of it; nothing once the recorder is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
+            full = len(self._queue) >= self._capacity
             group = [self._queue.popleft() for _ in range(min(self._group, len(self._queue)))]
-            self._changed.notify_all()
+            if full:
+                self._changed.notify_all()
         return group
 
     def _settle(self, group: Sequence[tuple[Draft, Future[Recorded | Spooled]]]) -> None:

@@ -10,6 +10,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlmodel import Session
 
+from traceai.clock import now
 from traceai.db.connection import Database, create_engine, translated
 from traceai.db.tables import HeatMap
 from traceai.errors import (
@@ -289,11 +290,11 @@ class Writer:
 
 def _seal(drafts: Sequence[Draft], last: Mapping[str, int], outcomes: dict[str, Outcome]) -> list[_Ready]:
     """Number the drafts from the last number of their station on, and make their entries. What has no entry is settled."""
-    numbers, ready = dict(last), []
+    numbers, ready, moment = dict(last), [], now()
     for draft in drafts:
         number = numbers.get(draft.station, 0) + 1 if draft.is_numbered else None
         try:
-            (sealed,) = log.seal([draft.record if number is None else draft.numbered(number)])
+            sealed = log.seal_at(draft.record, moment, {} if number is None else {"station_seq": number})
         except RecordError as error:
             outcomes[draft.record.id] = error
             continue
