@@ -162,7 +162,7 @@ def test_a_clock_that_is_set_back_changes_no_order(
     recorder = Recorder(trace.database, tmp_path, patience=2)
     first = results([recorder.submit(draft(number)) for number in (1, 2)])
     real = clock.now
-    monkeypatch.setattr("traceai.ledger.log.now", lambda: real() - timedelta(hours=1))
+    monkeypatch.setattr("traceai.inspection.recording.writer.now", lambda: real() - timedelta(hours=1))
     second = results([recorder.submit(draft(number)) for number in (3, 4)])
     recorder.close()
     assert second[0].receipt.recorded_at < first[0].receipt.recorded_at
