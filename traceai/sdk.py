@@ -10,10 +10,10 @@ from traceai.db.connection import Database
 from traceai.db.tables import Station
 from traceai.errors import (
     AlreadyExistsError,
-    DatabaseUnavailableError,
     InputError,
     ModelError,
     StationNotFoundError,
+    UnavailableError,
 )
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
@@ -79,7 +79,7 @@ class Trace:
             ModelError: a network of your own that was not passed as `module`.
             ModelTamperedError: its files are not what was registered; the refusal is recorded.
             StationNotFoundError: no such station.
-            DatabaseUnavailableError: the database is away, and this was never asked for in this home.
+            UnavailableError: the database is away, and this was never asked for in this home.
         """
         from traceai.inspection.engine import Engine  # noqa: PLC0415  # imports torch, which auditors do not need
         from traceai.models import registry  # noqa: PLC0415
@@ -102,7 +102,7 @@ class Trace:
                 row = registry.find(session, model)
                 registry.require_usable(session, row.name, row.version)
                 place = session.get(Station, station)
-        except DatabaseUnavailableError as away:
+        except UnavailableError as away:
             return known.recall(model, station, away)
         if place is None:
             raise StationNotFoundError(f"There is no station {station}; add it with `traceai station add {station}`.")

@@ -283,6 +283,10 @@ def _misfit(error: BaseException | None) -> Exception:
     return SchemaError(f"The schema is not the one this release knows ({said}); run `traceai db check`.")
 
 
+# Classes of SQLSTATE that say nothing of what was asked: no connection, no room, an object in use, an operator who intervened.
+_PASSING = {"08", "53", "55", "57"}
+
+
 def _translate(error: OperationalError) -> Exception:
     # libpq tells of every address that it tried, and ends with advice. The last that says how it failed counts; the server's own
     # words end that line. SQLSTATE is not set for failures while connecting.
@@ -294,6 +298,7 @@ def _translate(error: OperationalError) -> Exception:
         for word in ("password authentication failed", "does not exist", "no pg_hba.conf entry", "permission")
     ):
         return DatabaseRefusedError(f"PostgreSQL refused the connection ({reason}); check TRACEAI_DATABASE_URL.")
-    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) is None:
+    state = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or state is None or state[:2] in _PASSING:
         return _NoAnswerError(f"PostgreSQL does not answer ({reason}); start it or check TRACEAI_DATABASE_URL.")
     return SchemaError(f"PostgreSQL could not do this ({said}); run `traceai db check`.")

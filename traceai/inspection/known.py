@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from traceai.errors import DatabaseUnavailableError
+from traceai.errors import UnavailableError
 from traceai.ledger.records import ModelRef
 
 
@@ -48,11 +48,11 @@ class KnownLines:
         except OSError:
             return
 
-    def recall(self, reference: str, station: str, away: DatabaseUnavailableError) -> Line:
+    def recall(self, reference: str, station: str, away: UnavailableError) -> Line:
         """What `reference` stood for at `station`.
 
         Raises:
-            DatabaseUnavailableError: `away`, where that was never asked for here.
+            UnavailableError: `away`, where that was never asked for here.
         """
         found = self._read().get(_key(reference, station))
         if found is None:

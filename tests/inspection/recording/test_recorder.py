@@ -6,14 +6,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from tests.inspection.recording.drafts import away, cut, delivered, draft, register
 from traceai.db.tables import Gap, Inspection, Runtime, Station
-from traceai.errors import IdTakenError, RecordError, StationNotFoundError
+from traceai.errors import (
+    DatabaseUnavailableError,
+    IdTakenError,
+    RecordError,
+    StationNotFoundError,
+    UnavailableError,
+)
 from traceai.inspection.recording.draft import Recorded, Spooled
 from traceai.inspection.recording.recorder import Recorder
+from traceai.ledger import log
 from traceai.ledger.verification import verifier
 from traceai.sdk import Trace
 
@@ -269,8 +277,6 @@ def test_a_full_queue_makes_the_caller_wait_and_loses_nothing(
             submitted.append(number)
 
     with trace.database.session() as session:
-        from traceai.ledger import log
-
         log.lock(session)  # a slow database
         thread = threading.Thread(target=line)
         thread.start()
@@ -285,8 +291,6 @@ def test_a_full_queue_makes_the_caller_wait_and_loses_nothing(
 def test_a_database_that_does_not_answer_in_time_counts_as_away(trace: Trace, recorder: Recorder) -> None:
     results([recorder.submit(draft(1))])
     with trace.database.session() as session:
-        from traceai.ledger import log
-
         log.lock(session)
         began = time.monotonic()
         (kept,) = results([recorder.submit(draft(2))])
@@ -298,3 +302,42 @@ def test_a_database_that_does_not_answer_in_time_counts_as_away(trace: Trace, re
     delivered(recorder)
     assert [row.trigger for row in rows(trace)] == [1, 2, 3]
     assert holds(trace)
+
+
+def test_who_waits_for_room_is_told_when_the_recorder_closes(trace: Trace, tmp_path: Path) -> None:
+    register(trace)
+    small = Recorder(trace.database, tmp_path, patience=20, capacity=2, group=1)
+    results([small.submit(draft(1))])
+    told: list[object] = []
+
+    def line() -> None:
+        try:
+            for number in range(2, 50):
+                told.append(small.submit(draft(number)))
+        except UnavailableError as error:
+            told.append(error.message)
+
+    with trace.database.session() as session:
+        log.lock(session)
+        thread = threading.Thread(target=line)
+        thread.start()
+        while len(small._queue) < 2:
+            time.sleep(0.01)
+        closing = threading.Thread(target=small.close)
+        closing.start()
+        while not small._closing:
+            time.sleep(0.01)
+    closing.join(timeout=30)
+    thread.join(timeout=30)
+    *futures, last = told
+    assert "closed" in last
+    assert {type(one) for one in results(futures)} == {Recorded}
+    assert len(rows(trace)) == 1 + len(futures)
+
+
+def test_a_lock_that_is_waited_for_too_long_is_told_as_a_database_that_is_away(trace: Trace, clone: str) -> None:
+    with psycopg.connect(clone) as other:
+        other.execute("LOCK TABLE station IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DatabaseUnavailableError, match="statement timeout"), trace.database.session() as session:
+            session.execute(text("SET LOCAL statement_timeout TO 100"))
+            session.execute(select(Station))

@@ -222,24 +222,25 @@ def test_a_commit_without_an_answer_on_a_full_disk_is_neither_lost_nor_told_to_b
     register(trace)
     line = Recorder(trace.database, tmp_path, patience=2)
     results([line.submit(draft(1))])
-    write, failing = Writer._write, [True]
+    write, lost = Writer._write, ["the answer to the first", "the way to the server", "the way to the server"]
 
-    def unanswered(self: Writer, *arguments: object) -> object:
-        outcomes = write(self, *arguments)
-        if failing:
-            self.close()
+    def failing(self: Writer, *arguments: object) -> object:
+        if not lost:
+            return write(self, *arguments)
+        if lost.pop(0) == "the answer to the first":
+            write(self, *arguments)
             self.open = True
-            raise recorder.UnavailableError("The connection was lost.")
-        return outcomes
+        self.close()
+        raise recorder.UnavailableError("The connection was lost.")
 
     def full(*_: object) -> object:
         raise SpoolError("The disk is full.")
 
-    monkeypatch.setattr(Writer, "_write", unanswered)
+    monkeypatch.setattr(Writer, "_write", failing)
     monkeypatch.setattr(line.spool, "put", full)
     with pytest.raises(SpoolError, match="ask again with the same id"):
         line.submit(draft(2)).result(timeout=20)
-    failing.clear()
+    assert lost == []
     results([line.submit(draft(3))])
     line.close()
     assert [row.trigger for row in rows(trace)] == [1, 2, 3]

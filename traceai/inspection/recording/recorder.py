@@ -121,6 +121,7 @@ class Recorder:
             self._start()
             while len(self._queue) >= self._capacity:
                 self._changed.wait()
+                self._start()  # it may have been closed meanwhile, and then nobody would come for this
             self._queue.append((draft, future))
             if len(self._queue) == 1:  # otherwise nobody waits for it
                 self._changed.notify_all()
@@ -195,13 +196,14 @@ class Recorder:
         """Whatever arrived, up to a group of it; nothing once the recorder is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
-            full = len(self._queue) >= self._capacity
+            full = len(self._queue) >= self._capacity  # then somebody may wait for room
             group = [self._queue.popleft() for _ in range(min(self._group, len(self._queue)))]
             if full:
                 self._changed.notify_all()
         return group
 
     def _settle(self, group: Sequence[tuple[Draft, Future[Recorded | Spooled]]]) -> None:
+        self._writer.open = False
         drafts = [draft for draft, _ in group]
         first = [*self._losses.drafts(self.actor), *self._open]
         outcomes: Sequence[Outcome | Spooled]

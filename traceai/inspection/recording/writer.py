@@ -63,7 +63,7 @@ class Writer:
 
     Attributes:
         audit: the probability with which passes are drawn for blind verification, by station, as last seen.
-        open: whether the last group may be on record although `write` raised.
+        open: whether what was written since the caller last set it to False may be on record although `write` raised.
     """
 
     def __init__(self, database: Database, patience: float) -> None:
@@ -120,7 +120,6 @@ class Writer:
     # --- one transaction ------------------------------------------------------------------------------------------
 
     def _write(self, drafts: Sequence[Draft], again: bool, decided: bool) -> list[Outcome]:
-        self.open = False
         outcomes: dict[str, Outcome] = {}
         first = {draft.record.id: draft for draft in reversed(drafts)}
         asked = [draft.record.id for draft in drafts if again or draft.named]
