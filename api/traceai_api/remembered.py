@@ -7,32 +7,23 @@ but inspecting is allowed like this, and no longer than `LASTS`.
 import hashlib
 import threading
 import time
-from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel
 from sqlalchemy.dialects.postgresql import insert
 
 from traceai.access import GRANTS, Permission, Principal
 from traceai.db.connection import Database
-from traceai.db.tables import AccessLog
+from traceai.db.tables import AccessFields, AccessLog
 from traceai.inspection.recording.spool import Spool
 
 # Seconds since the database said so.
 LASTS = 12 * 3600
 
 
-class Asked(BaseModel):
+class Asked(AccessFields):
     """A line of the access log: a table's own class checks nothing."""
 
     id: UUID
-    at: datetime
-    user_name: str
-    role: str
-    permission: str
-    allowed: bool
-    method: str
-    target: str
 
 
 class Remembered:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from traceai.clock import parse_timestamp
@@ -15,7 +15,7 @@ from traceai_reports.content import Unreadable
 from traceai_reports.quotes import Quotes
 from traceai_reports.station import Completeness, MissingTriggers, NumberBreak, Outage, StationRecord, Unquoted
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_inspection = tables.table_of(tables.Inspection)
 _c = _inspection.c
 
 # What selects parts and not times or stations: the record of a station is complete or not for all of its parts.

@@ -7,7 +7,7 @@ A report quotes the journal's bytes wherever it can, because those are what can 
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import Table, case, func, select
+from sqlalchemy import case, func, select
 from sqlmodel import Session
 
 from traceai import __version__
@@ -31,9 +31,9 @@ from traceai_reports.accounts import account
 from traceai_reports.quotes import Quotes
 from traceai_reports.rows import VerifiedError, rows
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_runtime: Table = tables.Runtime.__table__  # type: ignore[attr-defined]
-_heat_map: Table = tables.HeatMap.__table__  # type: ignore[attr-defined]
+_inspection = tables.table_of(tables.Inspection)
+_runtime = tables.table_of(tables.Runtime)
+_heat_map = tables.table_of(tables.HeatMap)
 _c = _inspection.c
 
 SHOWN_ERRORS = 12

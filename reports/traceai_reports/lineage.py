@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import func, select
 from sqlmodel import Session
 
 from traceai.clock import parse_timestamp
@@ -15,10 +15,10 @@ from traceai_reports import content
 from traceai_reports.content import Signature, Unreadable
 from traceai_reports.quotes import Quotes
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
-_event: Table = tables.ModelEvent.__table__  # type: ignore[attr-defined]
-_snapshot: Table = tables.DatasetSnapshot.__table__  # type: ignore[attr-defined]
+_inspection = tables.table_of(tables.Inspection)
+_version = tables.table_of(tables.ModelVersion)
+_event = tables.table_of(tables.ModelEvent)
+_snapshot = tables.table_of(tables.DatasetSnapshot)
 _c = _inspection.c
 
 # What is printed of an evaluation and of a training, in this order; the record keeps the rest.

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from traceai.db import tables
@@ -14,8 +14,8 @@ from traceai.ledger.merkle import leaf_hash
 from traceai.ledger.records import Entry, Record
 from traceai_reports.content import Unreadable
 
-_journal: Table = tables.Journal.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_review: Table = tables.Review.__table__  # type: ignore[attr-defined]
+_journal = tables.table_of(tables.Journal)
+_review = tables.table_of(tables.Review)
 
 BATCH = 1000
 R = TypeVar("R", bound=Record)

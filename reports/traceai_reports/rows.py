@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Table, and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlmodel import Session
 
 from traceai.clock import parse_timestamp
@@ -14,7 +14,7 @@ from traceai.review.verdicts import latest
 from traceai_reports.content import DecisionRow, FailedInspection, Failure, Unreadable
 from traceai_reports.quotes import Quotes
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_inspection = tables.table_of(tables.Inspection)
 _c = _inspection.c
 
 # More rows than this make a paper that nobody reads; the report says how many it leaves out.

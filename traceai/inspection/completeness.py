@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlmodel import Session
 
 from traceai.clock import parse_timestamp
@@ -25,9 +25,9 @@ from traceai.ledger.triggers import Counter, Hole, Restart, Step
 LISTED = 100
 _CHUNK = 1000
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_station: Table = tables.Station.__table__  # type: ignore[attr-defined]
-_gap: Table = tables.Gap.__table__  # type: ignore[attr-defined]
+_inspection = tables.table_of(tables.Inspection)
+_station = tables.table_of(tables.Station)
+_gap = tables.table_of(tables.Gap)
 _c, _g = _inspection.c, _gap.c
 
 _BREAKS = text("""

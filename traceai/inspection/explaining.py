@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from traceai.clock import timestamp
@@ -16,8 +16,8 @@ from traceai.ledger.log import Receipt
 from traceai.ledger.records import Gap, validated
 from traceai.ledger.triggers import Hole
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_gap: Table = tables.Gap.__table__  # type: ignore[attr-defined]
+_inspection = tables.table_of(tables.Inspection)
+_gap = tables.table_of(tables.Gap)
 _c, _g = _inspection.c, _gap.c
 
 DECLARED = "declared"

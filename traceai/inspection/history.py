@@ -8,17 +8,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, false, select
+from sqlalchemy import ColumnElement, false, select
 from sqlmodel import Session
 
-from traceai.db.tables import DatasetSnapshot, HeatMap, Inspection, Journal, ModelEvent, ModelVersion, Review, Runtime
+from traceai.db.tables import (
+    DatasetSnapshot,
+    HeatMap,
+    Inspection,
+    Journal,
+    ModelEvent,
+    ModelVersion,
+    Review,
+    Runtime,
+    table_of,
+)
 from traceai.errors import DecisionNotFoundError, InputError, RecordError
 from traceai.ledger.records import Entry
 
 LARGEST_PAGE = 1000
 VERDICTS = ("pass", "reject", "undecided", "failed")
 
-_table: Table = Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_table = table_of(Inspection)
 _c = _table.c
 
 

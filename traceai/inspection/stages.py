@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import func, select
 from sqlmodel import Session
 
 from traceai.clock import now, uuid7
 from traceai.db.connection import Database
-from traceai.db.tables import StageLatency
+from traceai.db.tables import StageLatency, table_of
 from traceai.inspection.reading import Attempt
 
 # In the order of an inspection. `read`: read, hash, store, decode. `wait`: until the network was free. `judge`: preprocess, one
@@ -20,7 +20,7 @@ from traceai.inspection.reading import Attempt
 STAGES = ("read", "wait", "judge", "record", "total")
 # Two neighbouring buckets differ by 5 %, and so does what a quantile says from what it was, at most.
 _GROWTH = math.log(1.05)
-_table: Table = StageLatency.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_table = table_of(StageLatency)
 
 
 @dataclass

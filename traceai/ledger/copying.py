@@ -11,6 +11,7 @@ from psycopg import sql
 from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, LargeBinary, Numeric, SmallInteger, String, Uuid
 from sqlmodel import SQLModel
 
+from traceai.db.tables import table_of
 from traceai.ledger import canonical
 
 # What the values of a column are sent as. JSON is its own text.
@@ -88,7 +89,7 @@ class _Way:
 
 @cache
 def _way(table: type[SQLModel], columns: tuple[str, ...]) -> _Way:
-    kinds = [table.__table__.c[name].type for name in columns]  # type: ignore[attr-defined]  # set by SQLAlchemy
+    kinds = [table_of(table).c[name].type for name in columns]
     into = sql.SQL("{} ({})").format(
         sql.Identifier(str(table.__tablename__)), sql.SQL(", ").join(map(sql.Identifier, columns))
     )

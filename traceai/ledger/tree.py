@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from traceai.db import tables
 from traceai.errors import LedgerGapError
 from traceai.ledger.tlog.tiles import Run
 
-_journal: Table = tables.Journal.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_journal = tables.table_of(tables.Journal)
 # One value for all hashes of a run: a row each would cost more than the hashes.
 _LEAVES = (
     """(SELECT string_agg(leaf_hash, ''::bytea ORDER BY "index") FROM journal"""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, String, Table, and_, case, cast, func, select
+from sqlalchemy import ColumnElement, Row, String, and_, case, cast, func, select
 from sqlmodel import Session
 
 from traceai.db import tables
@@ -13,7 +13,7 @@ from traceai.inspection.history import Filter
 from traceai.review.verdicts import latest
 from traceai.stats.rates import Cell, Rates, estimate_rates
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_inspection = tables.table_of(tables.Inspection)
 _c = _inspection.c
 
 # Version 1 of one model is not version 1 of another, so a version is named as everywhere else: name@version.

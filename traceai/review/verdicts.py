@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Subquery, Table, select
+from sqlalchemy import Subquery, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import Session
 
@@ -12,9 +12,9 @@ from traceai.ledger import log, records
 from traceai.ledger.log import Receipt
 from traceai.ledger.records import validated
 
-_inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_review: Table = tables.Review.__table__  # type: ignore[attr-defined]
-_journal: Table = tables.Journal.__table__  # type: ignore[attr-defined]
+_inspection = tables.table_of(tables.Inspection)
+_review = tables.table_of(tables.Review)
+_journal = tables.table_of(tables.Journal)
 
 NOT_A_TYPE = "A good part has no defect type; leave the type out, or say that the part is defective."
 

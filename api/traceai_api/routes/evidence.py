@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from traceai.access import Permission, Principal
-from traceai.db.tables import AccessLog, Inspection
+from traceai.db.tables import AccessFields, AccessLog, Inspection, table_of
 from traceai.errors import RecordError
 from traceai.inspection import history
 from traceai.ledger.records import Part
@@ -21,6 +21,7 @@ from traceai_api.routes.inspections import FilterDep
 from traceai_api.schemas import ProportionOut
 
 router = APIRouter()
+_asked = table_of(AccessLog)
 
 
 class RatesOut(BaseModel):
@@ -80,18 +81,8 @@ class Waiting(BaseModel):
         )
 
 
-class AccessOut(BaseModel):
-    at: datetime
-    user_name: str
-    role: str
-    permission: str
-    allowed: bool
-    method: str
-    target: str
-
-
 class AccessPage(BaseModel):
-    items: list[AccessOut]
+    items: list[AccessFields]
     next: UUID | None
 
 
@@ -133,9 +124,9 @@ def access_log(
     limit: Annotated[int, Query(ge=1, le=history.LARGEST_PAGE)] = 100,
     after: UUID | None = None,
 ) -> AccessPage:
-    query = select(AccessLog).order_by(AccessLog.id.desc()).limit(limit + 1)  # type: ignore[attr-defined]
+    query = select(AccessLog).order_by(_asked.c.id.desc()).limit(limit + 1)
     if after is not None:
-        query = query.where(AccessLog.id < after)  # type: ignore[arg-type]
+        query = query.where(_asked.c.id < after)
     rows = session.execute(query).scalars().all()
-    items = [AccessOut.model_validate(row.model_dump()) for row in rows[:limit]]
+    items = [AccessFields.model_validate(row.model_dump()) for row in rows[:limit]]
     return AccessPage(items=items, next=rows[limit - 1].id if len(rows) > limit else None)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from traceai.db import tables
@@ -35,7 +35,7 @@ _REQUIRED = ("format", "entry", "included", "related", "signed")
 # Witnesses answer within seconds, so that one of the last checkpoints has their cosignatures or none will have.
 _LOOKED_AT = 100
 
-_checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_checkpoint = tables.table_of(tables.Checkpoint)
 
 
 class Proved(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, func, select
 
 from traceai.db import tables
 from traceai.ledger.log import StoredHead
@@ -25,7 +25,7 @@ from traceai.ledger.verification import comparison
 from traceai.ledger.verification.facts import LISTED
 from traceai.ledger.verification.spans import SPAN, Span
 
-NODE: Table = tables.TreeNode.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+NODE = tables.table_of(tables.TreeNode)
 HEAD, STATION = "ledger_head", "station"
 BY_NAME = {str(table.__tablename__): table for table in tables.EVIDENCE}
 
@@ -110,7 +110,7 @@ class Plan:
             tree_holds: whether verification found the stored tree to be that of the entries.
         """
         for name, table in BY_NAME.items():
-            c = table.__table__.c  # type: ignore[attr-defined]  # set by SQLAlchemy
+            c = tables.table_of(table).c
             outside = comparison.outside(c.journal_index, end)
             count = self.connection.execute(select(func.count()).where(outside)).scalar_one()
             if count:
@@ -119,7 +119,7 @@ class Plan:
                 for index, identity in shown:
                     self._note(Change(name, index, str(identity), Action.DELETED))
                 self.counts[name][Action.DELETED] += count - len(shown)
-        station: Table = tables.Station.__table__  # type: ignore[attr-defined]
+        station = tables.table_of(tables.Station)
         query = select(station.c.name, station.c.last_seq).order_by(station.c.name)
         for name, last in self.connection.execute(query):
             if last != (recorded := self._numbers.get(name, 0)):

@@ -201,7 +201,7 @@ def _mend(session: Session, plan: Plan, end: int, head: StoredHead, progress: Pr
         for chunk in _chunks(indices):
             driver(session).execute(query, [chunk])
     for table in plan.stray:
-        c = BY_NAME[table].__table__.c  # type: ignore[attr-defined]  # set by SQLAlchemy
+        c = tables.table_of(BY_NAME[table]).c
         run(delete(BY_NAME[table]).where(comparison.outside(c.journal_index, end)))
     for chunk in _chunks(plan.lacking):
         rows: dict[type[tables.Evidence], list[Columns]] = {}

@@ -7,16 +7,16 @@ that nothing else was.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from traceai.db import tables
 from traceai.errors import CheckpointNotFoundError, NoteError, VerificationError
 from traceai.ledger.note import ED25519, VerifierKey
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 
-_opened: Table = tables.LedgerOpened.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_key: Table = tables.LedgerKey.__table__  # type: ignore[attr-defined]
-_checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]
+_opened = tables.table_of(tables.LedgerOpened)
+_key = tables.table_of(tables.LedgerKey)
+_checkpoint = tables.table_of(tables.Checkpoint)
 
 # The keys of an origin, oldest first, each with the index of the entry that names it: it signs for the trees that hold that entry.
 Signers = Sequence[tuple[int, VerifierKey]]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlmodel import Session
 
 from traceai.clock import now, uuid7
@@ -54,7 +54,7 @@ _LONGEST_ORIGIN = 200
 # In `Session.info` of the transaction that opens a new origin, which is what a refused journal waits for.
 _OPENING = "traceai_opening"
 
-_checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+_checkpoint = tables.table_of(tables.Checkpoint)
 _log = logging.getLogger(__name__)
 
 

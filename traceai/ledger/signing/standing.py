@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NoReturn
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from traceai.clock import now
 from traceai.db import tables
@@ -36,8 +36,8 @@ from traceai.ledger.signing.serving import Signers, newest, signing_key, takes_o
 from traceai.ledger.tlog import tiles
 from traceai.ledger.tree import DatabaseTree
 
-_opened: Table = tables.LedgerOpened.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_key: Table = tables.LedgerKey.__table__  # type: ignore[attr-defined]
+_opened = tables.table_of(tables.LedgerOpened)
+_key = tables.table_of(tables.LedgerKey)
 
 
 class State(enum.StrEnum):

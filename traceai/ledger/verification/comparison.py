@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
-from sqlalchemy import JSON, ColumnElement, DateTime, Table
+from sqlalchemy import JSON, ColumnElement, DateTime
 from sqlalchemy.dialects import postgresql
+from sqlmodel import SQLModel
 
 from traceai.clock import timestamp
 from traceai.db import tables
@@ -86,8 +87,9 @@ def explain_maps(connection: psycopg.Connection[Any], indices: Sequence[int], fa
 
 def compare_types(connection: psycopg.Connection[Any], fact: Fact) -> None:
     """Every column has the type that the schema declares: another type can say the same and mean something else."""
-    for model in (tables.Journal, tables.TreeNode, tables.HeatMap, *tables.EVIDENCE):
-        table: Table = model.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
+    models: tuple[type[SQLModel], ...] = (tables.Journal, tables.TreeNode, tables.HeatMap, *tables.EVIDENCE)
+    for model in models:
+        table = tables.table_of(model)
         stand = dict(
             connection.execute(
                 "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
@@ -144,7 +146,7 @@ def _columns(table: type[tables.Evidence]) -> tuple[sql.Composable, ...]:
         else sql.SQL("{0}::text AS {0}").format(sql.Identifier(column.name))
         if isinstance(column.type, JSON)
         else sql.Identifier(column.name)
-        for column in table.__table__.c  # type: ignore[attr-defined]  # set by SQLAlchemy
+        for column in tables.table_of(table).c
     )
 
 

@@ -6,7 +6,7 @@ Spans come in ledger order. What is kept between them is the last number of each
 import contextlib
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Table, func, select, type_coerce
+from sqlalchemy import Connection, LargeBinary, func, select, type_coerce
 
 from traceai.db import tables
 from traceai.errors import RecordError
@@ -16,9 +16,9 @@ from traceai.ledger.triggers import Counter
 from traceai.ledger.verification.facts import Fact, Outages, Verified
 from traceai.ledger.verification.spans import Span
 
-_station: Table = tables.Station.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_gap: Table = tables.Gap.__table__  # type: ignore[attr-defined]
-_journal: Table = tables.Journal.__table__  # type: ignore[attr-defined]
+_station = tables.table_of(tables.Station)
+_gap = tables.table_of(tables.Gap)
+_journal = tables.table_of(tables.Journal)
 
 # Entries of outages beyond this many are counted, not told: a network that drops out every hour leaves thousands a year.
 NEWEST = 20

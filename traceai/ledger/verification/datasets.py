@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from traceai.db import tables
 from traceai.errors import BlobMissingError, BlobTamperedError, InputError, RecordError
@@ -13,8 +13,8 @@ from traceai.ledger import canonical
 from traceai.ledger.projection import readable
 from traceai.ledger.verification.facts import Fact
 
-_snapshot: Table = tables.DatasetSnapshot.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_image: Table = tables.DatasetImage.__table__  # type: ignore[attr-defined]
+_snapshot = tables.table_of(tables.DatasetSnapshot)
+_image = tables.table_of(tables.DatasetImage)
 
 
 def listing_of(images: Iterable[Mapping[str, Any] | RowMapping]) -> bytes:

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, Table, Text, cast, func, select, text
+from sqlalchemy import Connection, Engine, Text, cast, func, select, text
 from sqlmodel import SQLModel
 
 from traceai.db import tables
@@ -31,9 +31,9 @@ from traceai.ledger.verification.server import check_partitions, check_server, l
 from traceai.ledger.verification.spans import SPAN, Findings, Span
 from traceai.ledger.verification.workers import Stretch, no_stragglers, work
 
-HEAD: Table = tables.LedgerHead.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-JOURNAL: Table = tables.Journal.__table__  # type: ignore[attr-defined]
-NODE: Table = tables.TreeNode.__table__  # type: ignore[attr-defined]
+HEAD = tables.table_of(tables.LedgerHead)
+JOURNAL = tables.table_of(tables.Journal)
+NODE = tables.table_of(tables.TreeNode)
 
 # Fewer spans than this are done sooner here than processes are started.
 WORTH_PROCESSES = 8
@@ -302,9 +302,9 @@ class _Verifier:
     def _references(self) -> None:
         """What decisions and approvals name was on record before them."""
         fact = self.found.references
-        version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
-        event: Table = tables.ModelEvent.__table__  # type: ignore[attr-defined]
-        runtime: Table = tables.Runtime.__table__  # type: ignore[attr-defined]
+        version = tables.table_of(tables.ModelVersion)
+        event = tables.table_of(tables.ModelEvent)
+        runtime = tables.table_of(tables.Runtime)
         v, e, r = version.c, event.c, runtime.c
         versions = {
             (name, number, digest): index
@@ -357,10 +357,10 @@ class _Verifier:
                 self.stored.fail(f"{where}: {error.message}")
 
     def _named_blobs(self) -> Iterator[tuple[str, bytes | None]]:
-        inspection: Table = tables.Inspection.__table__  # type: ignore[attr-defined]
-        version: Table = tables.ModelVersion.__table__  # type: ignore[attr-defined]
-        snapshot: Table = tables.DatasetSnapshot.__table__  # type: ignore[attr-defined]
-        image: Table = tables.DatasetImage.__table__  # type: ignore[attr-defined]
+        inspection = tables.table_of(tables.Inspection)
+        version = tables.table_of(tables.ModelVersion)
+        snapshot = tables.table_of(tables.DatasetSnapshot)
+        image = tables.table_of(tables.DatasetImage)
         for table, columns in (
             (inspection, ("image_sha256",)),
             (version, ("weights_sha256", "digest")),

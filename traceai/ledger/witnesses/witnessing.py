@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Table, func, insert, select
+from sqlalchemy import func, insert, select
 from sqlmodel import Session
 
 from traceai.clock import now, uuid7
@@ -43,8 +43,8 @@ from traceai.ledger.tree import DatabaseTree
 from traceai.ledger.witnesses.policy import Policy, PolicyFact, PolicyWitness, policy_fact
 from traceai.ledger.witnesses.witness import PLAIN, SIZE, Submission
 
-_policy: Table = tables.WitnessPolicy.__table__  # type: ignore[attr-defined]  # set by SQLAlchemy
-_checkpoint: Table = tables.Checkpoint.__table__  # type: ignore[attr-defined]
+_policy = tables.table_of(tables.WitnessPolicy)
+_checkpoint = tables.table_of(tables.Checkpoint)
 
 # The first names the size remembered, the second the size that the witness corrects it to; a third only if it moved on meanwhile.
 _ATTEMPTS = 3

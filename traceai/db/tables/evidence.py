@@ -1,12 +1,4 @@
-"""The tables. The journal is the truth; the evidence tables are its index and can be rebuilt from it.
-
-A `table=True` class does not validate, so every rule is a named CHECK here and a field type in `ledger.records`.
-The triggers that keep evidence append-only, and the partitions, are in the migration: metadata cannot express them.
-
-What grows with the line (`PARTITIONED`) is partitioned by ledger index. There the index is the primary key, uniqueness across
-partitions is the append's to keep and verification's to check, and no foreign key slows an append.
-JSON columns hold canonical text (RFC 8785), as it stands in the entry.
-"""
+"""Evidence: the rows that a journal entry stands behind, and what the journal holds by digest."""
 
 import uuid
 from datetime import datetime
@@ -16,114 +8,14 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKeyConstraint,
     Index,
     LargeBinary,
-    MetaData,
-    Numeric,
-    SmallInteger,
     UniqueConstraint,
 )
-from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from traceai.ledger.packing import pack, unpack
-
-SQLModel.metadata.naming_convention = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-).naming_convention
-
-UTC_TIME = DateTime(timezone=True)
-# A decimal string as it was recorded, its trailing zeros included; read as a float.
-DECIMAL = Numeric(asdecimal=False)
-
-
-class PackedEntry(TypeDecorator[bytes]):
-    """A column of journal entries, packed on the way in and unpacked on the way out.
-
-    Reading raises RecordError where the stored bytes are no packed entry.
-    """
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: bytes | None, dialect: Any) -> bytes | None:
-        return None if value is None else pack(value)
-
-    def process_result_value(self, value: bytes | None, dialect: Any) -> bytes | None:
-        return None if value is None else unpack(value)
-
-
-class Evidence(SQLModel):
-    """What every row has that a journal entry stands behind: one row an entry."""
-
-    id: uuid.UUID = Field(primary_key=True)
-    journal_index: int = Field(sa_type=BigInteger, unique=True)
-    occurred_at: datetime = Field(sa_type=UTC_TIME)
-    recorded_at: datetime = Field(sa_type=UTC_TIME)
-    salt: bytes = Field(sa_type=LargeBinary)
-
-
-# --- the ledger ------------------------------------------------------------------------------------------------------
-
-
-class Journal(SQLModel, table=True):
-    """Append-only canonical bytes in ledger order, stored packed (`ledger.packing`)."""
-
-    __tablename__ = "journal"
-    __table_args__ = (
-        CheckConstraint('"index" >= 0', name="index"),
-        CheckConstraint("octet_length(leaf_hash) = 32", name="leaf_hash"),
-        {"postgresql_partition_by": 'RANGE ("index")'},
-    )
-
-    index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
-    entry: bytes = Field(sa_type=PackedEntry)
-    leaf_hash: bytes = Field(sa_type=LargeBinary)
-
-
-class TreeNode(SQLModel, table=True):
-    """The hash of a full subtree of 256**level leaves, level 1 and above; level 0 is the journal's leaf hashes.
-
-    Written once, when its last leaf is: tile N of level L is 256 rows, and what a tree of any size needs is here.
-    """
-
-    __tablename__ = "tree_node"
-    __table_args__ = (
-        CheckConstraint("level BETWEEN 1 AND 7", name="level"),
-        CheckConstraint('"index" >= 0', name="index"),
-        CheckConstraint("octet_length(hash) = 32", name="hash"),
-    )
-
-    level: int = Field(primary_key=True, sa_type=SmallInteger, sa_column_kwargs={"autoincrement": False})
-    index: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
-    hash: bytes = Field(sa_type=LargeBinary)
-
-
-class LedgerHead(SQLModel, table=True):
-    """The one row whose lock orders all writers: the size of the journal and the right edge of its tree."""
-
-    __tablename__ = "ledger_head"
-    __table_args__ = (
-        CheckConstraint("id = 1", name="only_one"),
-        CheckConstraint("size >= 0", name="size"),
-        CheckConstraint("octet_length(root) = 32", name="root"),
-    )
-
-    id: int = Field(default=1, primary_key=True, sa_column_kwargs={"autoincrement": False})
-    size: int = Field(sa_type=BigInteger)
-    root: bytes = Field(sa_type=LargeBinary)
-    frontier: bytes = Field(sa_type=LargeBinary)
-
-
-# --- evidence: rows that a journal entry stands behind -------------------------------------------------------------------
+from traceai.db.tables.base import DECIMAL, UTC_TIME, Evidence
 
 
 class Inspection(Evidence, table=True):
@@ -370,7 +262,7 @@ class Gap(Evidence, table=True):
     actor: str
 
 
-# --- evidence that the journal holds by digest -------------------------------------------------------------------------
+# --- by digest --------------------------------------------------------------------------------------------------------
 
 
 class HeatMap(SQLModel, table=True):
@@ -408,109 +300,3 @@ class DatasetImage(SQLModel, table=True):
     width: int
     height: int
     mask_sha256: bytes | None = Field(default=None, sa_type=LargeBinary)
-
-
-# --- about the journal, and not in it -----------------------------------------------------------------------------------
-
-
-class Checkpoint(SQLModel, table=True):
-    """A signed tree head, as served. More cosignatures make a new row; the newest row of the greatest size is served.
-
-    Verification believes the store outside the database, never these.
-    """
-
-    __tablename__ = "checkpoint"
-    __table_args__ = (Index("ix_checkpoint_size", "size", "created_at"),)
-
-    id: uuid.UUID = Field(primary_key=True)
-    origin: str
-    size: int = Field(sa_type=BigInteger)
-    root: bytes = Field(sa_type=LargeBinary)
-    note: str
-    created_at: datetime = Field(sa_type=UTC_TIME)
-
-
-# --- operations: not evidence, and changed in place --------------------------------------------------------------------
-
-
-class Station(SQLModel, table=True):
-    """A place on the line. Its lock hands out `station_seq`; the rates of the audit draw are recorded with each part."""
-
-    __tablename__ = "station"
-    __table_args__ = (
-        CheckConstraint("last_seq >= 0", name="last_seq"),
-        CheckConstraint("audit_pass_probability > 0 AND audit_pass_probability <= 1", name="audit_pass_probability"),
-    )
-
-    name: str = Field(primary_key=True)
-    last_seq: int = Field(default=0, sa_type=BigInteger)
-    audit_pass_probability: float
-    created_at: datetime = Field(sa_type=UTC_TIME)
-
-
-class StageLatency(SQLModel, table=True):
-    """What the stages of an inspection took at a station between two times, in microseconds; see `inspection.stages`."""
-
-    __tablename__ = "stage_latency"
-    __table_args__ = (Index("ix_stage_latency_station", "station", "ended_at"),)
-
-    id: uuid.UUID = Field(primary_key=True)
-    station: str
-    stage: str
-    began_at: datetime = Field(sa_type=UTC_TIME)
-    ended_at: datetime = Field(sa_type=UTC_TIME)
-    count: int = Field(sa_type=BigInteger)
-    p50_us: int = Field(sa_type=BigInteger)
-    p95_us: int = Field(sa_type=BigInteger)
-    p99_us: int = Field(sa_type=BigInteger)
-    max_us: int = Field(sa_type=BigInteger)
-
-
-class User(SQLModel, table=True):
-    __tablename__ = "app_user"
-    __table_args__ = (
-        CheckConstraint(
-            "role IN ('station', 'reviewer', 'engineer', 'approver', 'auditor', 'admin')",
-            name="role",
-        ),
-    )
-
-    name: str = Field(primary_key=True)
-    role: str
-    created_at: datetime = Field(sa_type=UTC_TIME)
-
-
-class ApiToken(SQLModel, table=True):
-    """A token is 256 random bits, so a plain SHA-256 of it cannot be guessed back."""
-
-    __tablename__ = "api_token"
-
-    sha256: bytes = Field(primary_key=True, sa_type=LargeBinary)
-    user_name: str = Field(foreign_key="app_user.name", index=True)
-    created_at: datetime = Field(sa_type=UTC_TIME)
-    revoked_at: datetime | None = Field(default=None, sa_type=UTC_TIME)
-
-
-class AccessLog(SQLModel, table=True):
-    """Who asked for what, and whether they were let in. Written before the answer leaves."""
-
-    __tablename__ = "access_log"
-
-    id: uuid.UUID = Field(primary_key=True)
-    at: datetime = Field(sa_type=UTC_TIME, index=True)
-    user_name: str
-    role: str
-    permission: str
-    allowed: bool
-    method: str
-    target: str
-
-
-EVIDENCE: tuple[type[Evidence], ...] = (
-    Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued, LedgerOpened, LedgerKey,
-    WitnessPolicy, TablesRebuilt, Gap,
-)  # fmt: skip
-APPEND_ONLY: tuple[type[SQLModel], ...] = (
-    Journal, TreeNode, *EVIDENCE, HeatMap, DatasetImage, Checkpoint, AccessLog,
-)  # fmt: skip
-PARTITIONED: tuple[type[SQLModel], ...] = (Journal, Inspection, HeatMap)
