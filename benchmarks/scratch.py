@@ -21,10 +21,10 @@ from traceai.db.embedded import EmbeddedServer
 from traceai.db.tables import HeatMap, Journal, Station, TreeNode
 from traceai.ledger import canonical, log, records
 from traceai.ledger.copying import copy
+from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
 from traceai.ledger.projection import TABLES, columns, values
-from traceai.ledger.records import Entry
 
 CLASSES = ("crack", "dent", "discoloration", "good", "missing_component", "scratch")
 GRID = (7, 7)

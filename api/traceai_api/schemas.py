@@ -13,7 +13,8 @@ from traceai.inspection.decision import Decision
 from traceai.inspection.history import Dossier
 from traceai.inspection.recording.draft import Spooled
 from traceai.ledger import records
-from traceai.ledger.records import Audit, Entry, Explanation, Image, ModelRef, OperatingPoint, Part
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import Audit, Explanation, Image, ModelRef, OperatingPoint, Part
 from traceai.stats.proportions import Proportion
 
 

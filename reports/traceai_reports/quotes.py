@@ -10,8 +10,9 @@ from sqlmodel import Session
 from traceai.db import tables
 from traceai.errors import RecordError
 from traceai.ledger import records
+from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import leaf_hash
-from traceai.ledger.records import Entry, Record
+from traceai.ledger.records import Record
 from traceai_reports.content import Unreadable
 
 _journal = tables.table_of(tables.Journal)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.cli.conftest import Run
 from traceai.db.tables import Journal
 from traceai.images.decode import identify
-from traceai.ledger.records import Entry
+from traceai.ledger.entry import Entry
 from traceai.sdk import Trace
 
 

@@ -16,7 +16,8 @@ from traceai.clock import parse_timestamp
 from traceai.db.tables import DatasetImage
 from traceai.inspection.history import Filter
 from traceai.ledger import merkle, packing, records
-from traceai.ledger.records import SCHEMAS, Entry, Record
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import SCHEMAS, Record
 
 TEXT = read("record-format.md")
 SECTIONS = sections(TEXT)

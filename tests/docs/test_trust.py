@@ -14,9 +14,9 @@ from traceai.access import GRANTS
 from traceai.db.tables import Journal
 from traceai.errors import NoteError
 from traceai.ledger import log, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey
-from traceai.ledger.records import Entry
 from traceai.ledger.verification import verifier
 from traceai.ledger.verification.auditing import audit
 from traceai.ledger.witnesses.policy import Policy, PolicyWitness

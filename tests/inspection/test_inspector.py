@@ -23,7 +23,8 @@ from traceai.errors import (
 from traceai.explain.summary import decode_grid
 from traceai.images.decode import decode, identify
 from traceai.inspection.reading import Item
-from traceai.ledger.records import Entry, InspectionFailed
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import InspectionFailed
 from traceai.ledger.verification import verifier
 from traceai.models import registry
 from traceai.sdk import Trace

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from traceai.ledger import canonical, merkle, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.evidence.file import EvidenceFile, Included, Timestamp
 from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, sign_note
-from traceai.ledger.records import Entry, Record
+from traceai.ledger.records import Record
 from traceai.ledger.tlog.checkpoint import Checkpoint
 from traceai.ledger.tlog.proof import TlogProof
 

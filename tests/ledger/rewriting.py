@@ -10,7 +10,8 @@ from traceai.clock import parse_timestamp
 from traceai.db.connection import create_engine
 from traceai.db.tables import EVIDENCE
 from traceai.ledger import log, merkle
-from traceai.ledger.records import Entry, Record
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import Record
 from traceai.ledger.tree import DatabaseTree
 
 Alter = Callable[[Record], Record]

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from traceai.clock import timestamp
 from traceai.db.tables import Journal, ModelRefused
 from traceai.ledger import log, merkle, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.records import ModelRef
 from traceai.ledger.verification import verifier
 from traceai.sdk import Trace
@@ -38,7 +39,7 @@ def test_the_row_says_what_the_entry_says(trace: Trace) -> None:
         receipt = log.append(session, [refusal(7)])[0]
     with trace.database.session() as session:
         row = session.execute(select(ModelRefused)).scalar_one()
-        entry = records.Entry.parse(session.get_one(Journal, 0).entry)
+        entry = Entry.parse(session.get_one(Journal, 0).entry)
     assert str(row.id) == entry.record.id == receipt.id
     assert row.found.hex() == f"{7:064x}"
     assert timestamp(receipt.recorded_at) == entry.recorded_at

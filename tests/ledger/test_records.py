@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from traceai.errors import RecordError
 from traceai.ledger import canonical, records
-from traceai.ledger.records import Entry
+from traceai.ledger.entry import Entry
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),

@@ -18,7 +18,8 @@ from traceai.db import tables
 from traceai.db.tables import Journal
 from traceai.errors import InputError, RecordError
 from traceai.inspection.history import LARGEST_PAGE, position, token
-from traceai.ledger.records import Entry, Gap
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import Gap
 from traceai.ledger.triggers import Counter, Hole, Restart, Step
 
 # Places beyond this many of a kind are counted and not listed: nobody reads a thousand of them, and the first hundred tell.

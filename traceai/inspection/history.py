@@ -23,7 +23,7 @@ from traceai.db.tables import (
     table_of,
 )
 from traceai.errors import DecisionNotFoundError, InputError, RecordError
-from traceai.ledger.records import Entry
+from traceai.ledger.entry import Entry
 
 LARGEST_PAGE = 1000
 VERDICTS = ("pass", "reject", "undecided", "failed")

@@ -26,8 +26,8 @@ from traceai.inspection.recording.draft import Draft, Recorded, Spooled
 from traceai.inspection.recording.recorder import Recorder
 from traceai.inspection.stages import Stages
 from traceai.ledger import canonical, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.log import Receipt
-from traceai.ledger.records import Entry
 
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the history needs none
     from traceai.inspection.batching import Batcher

@@ -18,10 +18,11 @@ from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
 from traceai.ledger.copying import copy, together
+from traceai.ledger.entry import entry_bytes, fields_of
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
 from traceai.ledger.projection import TABLES, Columns, columns, values
-from traceai.ledger.records import Record, entry_bytes, fields_of
+from traceai.ledger.records import Record
 
 # Entries a partition; the same number stands in the migration.
 PARTITION = 2**20

@@ -19,7 +19,8 @@ from pydantic.types import StringConstraints
 
 from traceai.db import tables
 from traceai.ledger import records
-from traceai.ledger.records import Entry, Record
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import Record
 
 Columns = dict[str, Any]
 Row = tuple[type[tables.Evidence], Columns]

@@ -174,7 +174,7 @@ def test_gaps_that_were_delivered_hide_no_loss(tmp_path: Path) -> None:
     losses.add([draft(number) for number in (1, 3, 5, 7)], SpoolError("full"))
     spool.put([*losses.drafts("x"), *(draft(number) for number in range(10, 14))], clock.now(), SpoolError("x"))
     spool.settle([1, 2, 3, 4], [], "x")
-    with spool._transaction() as connection:
+    with spool._file.transaction() as connection:
         connection.execute("DELETE FROM waiting")  # what damage makes unreadable
         damage._count_what_is_lost(connection)
         assert connection.execute("SELECT lost FROM affected").fetchall() == [(4,)]

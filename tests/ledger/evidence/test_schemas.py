@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.ledger import evidence_samples as samples
 from traceai.errors import RecordError
 from traceai.ledger import canonical, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.evidence import schemas, strict_json
-from traceai.ledger.records import Entry
 
 REFUSED = records.ModelRefused(
     **samples.shared(20), model=records.ModelRef(name="tiles", version=1, digest="0" * 64), file="weights",

@@ -14,9 +14,10 @@ from traceai.db import migrate, roles
 from traceai.db.tables import EVIDENCE
 from traceai.errors import ConflictError, InputError, SchemaError
 from traceai.ledger import log
+from traceai.ledger.entry import Entry
 from traceai.ledger.log import PARTITION
 from traceai.ledger.rebuilding.rebuild import Rebuilt, preview, rebuild
-from traceai.ledger.records import Entry, TablesRebuilt
+from traceai.ledger.records import TablesRebuilt
 from traceai.ledger.tree import DatabaseTree
 from traceai.ledger.verification import verifier
 from traceai.sdk import Trace

@@ -35,9 +35,10 @@ from traceai.errors import (
 )
 from traceai.images.blobs import BlobStore
 from traceai.ledger import guard, log
+from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import leaf_hash
 from traceai.ledger.note import SigningKey, cosign_note, open_note, sign_note, split_note
-from traceai.ledger.records import Entry, LedgerKey, LedgerOpened, LogHead, ReportIssued
+from traceai.ledger.records import LedgerKey, LedgerOpened, LogHead, ReportIssued
 from traceai.ledger.signing import signer, standing
 from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
 from traceai.ledger.signing.signer import Heartbeat, Signer

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.ledger import evidence_samples
 from tests.ledger.generated import fields
 from traceai.errors import RecordError
-from traceai.ledger.records import SCHEMAS, Entry
+from traceai.ledger.entry import Entry
+from traceai.ledger.records import SCHEMAS
 from traceai.ledger.verification.grammar import Grammar, grammars, recognise
 
 AT = "2026-01-31T06:00:00.000000Z"

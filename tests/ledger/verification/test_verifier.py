@@ -18,6 +18,7 @@ from traceai.errors import RecordError, SchemaError
 from traceai.images.blobs import BlobStore
 from traceai.inspection import history
 from traceai.ledger import log, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import Frontier, leaf_hash, root
 from traceai.ledger.packing import unpack
 from traceai.ledger.verification import verifier
@@ -563,7 +564,7 @@ def test_a_row_that_an_index_leaves_out_is_told(ledger: Trace, sql: Sql) -> None
 
 def test_a_decision_recorded_twice_under_one_id_is_told(ledger: Trace, sql: Sql) -> None:
     ((index, reference),) = sql("SELECT journal_index, id::text FROM inspection ORDER BY 1 LIMIT 1")
-    record = records.Entry.parse(entry_of(sql, index)).record
+    record = Entry.parse(entry_of(sql, index)).record
     with ledger.database.session() as session:
         log.append(session, [record.model_copy(update={"station_seq": 11})])
     sql("UPDATE station SET last_seq = 11")

@@ -6,43 +6,21 @@ what the outage was. Several processes share the file. A crash between a deliver
 offered again, and the ledger knows its id.
 """
 
-import fcntl
 import hashlib
-import os
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from traceai.clock import now, parse_timestamp, timestamp
-from traceai.errors import IdTakenError, RecordError, SpoolError, TraceaiError
+from traceai.errors import IdTakenError, RecordError, TraceaiError
 from traceai.inspection.recording import damage
 from traceai.inspection.recording.draft import Draft, Spooled
+from traceai.inspection.recording.spool_file import SpoolFile
 from traceai.ledger import records
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS waiting (
-    position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, station TEXT NOT NULL, spooled_at TEXT NOT NULL,
-    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL, numbered INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS rejected (
-    position INTEGER PRIMARY KEY, id TEXT NOT NULL, station TEXT NOT NULL, spooled_at TEXT NOT NULL,
-    draft BLOB NOT NULL, grid BLOB, sha256 BLOB NOT NULL, numbered INTEGER NOT NULL,
-    rejected_at TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS outage (
-    only_one INTEGER PRIMARY KEY CHECK (only_one = 1), began_at TEXT NOT NULL, code TEXT NOT NULL, cause TEXT NOT NULL,
-    answered_at TEXT
-);
-CREATE TABLE IF NOT EXISTS affected (
-    station TEXT PRIMARY KEY, delayed INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS access (position INTEGER PRIMARY KEY AUTOINCREMENT, asked BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
-"""
 _PUT = "INSERT INTO waiting (id, station, spooled_at, draft, grid, sha256, numbered) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AGAIN = (
     "While the database was away the inspection {} was made again and {}; the ledger holds what was decided before."
@@ -103,11 +81,7 @@ class Spool:
 
     def __init__(self, home: Path) -> None:
         self.path = home / "spool.db"
-        # Reentrant, and with it the lock on the file: whoever holds the spool goes on using it.
-        self._lock = threading.RLock()
-        self._held = False
-        self._connection: sqlite3.Connection | None = None
-        self._inode = 0
+        self._file = SpoolFile(self.path)
 
     def put(self, drafts: Sequence[Draft], since: datetime, error: TraceaiError) -> list[Spooled | TraceaiError]:
         """Keep `drafts` behind those that wait already. What is returned survives a power cut.
@@ -123,7 +97,7 @@ class Spool:
             SpoolError: nothing was kept; the disk is full, or the home cannot be written to.
         """
         moment = now()
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             spool.execute(
                 "INSERT OR IGNORE INTO outage VALUES (1, ?, ?, ?, NULL)", (timestamp(since), error.code, error.cause)
             )
@@ -151,7 +125,7 @@ class Spool:
 
     def oldest(self, limit: int) -> list[Waiting]:
         """The drafts that wait longest, in the order in which they came."""
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             rows = spool.execute(
                 "SELECT position, draft, grid, sha256 FROM waiting ORDER BY position LIMIT ?", (limit,)
             ).fetchall()
@@ -162,33 +136,22 @@ class Spool:
         """Whether nothing waits, and no outage is open."""
         if not self.path.exists():
             return True
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             query = "SELECT NOT EXISTS (SELECT 1 FROM waiting) AND NOT EXISTS (SELECT 1 FROM outage)"
             return bool(spool.execute(query).fetchone()[0])
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Have every other thread and process wait with whatever it wants of this spool.
+    def held(self) -> AbstractContextManager[None]:
+        """Have every other thread and process wait with whatever it wants of this spool. Raises SpoolError, as `put`."""
+        return self._file.held()
 
-        Raises:
-            SpoolError: the home cannot be written to.
-        """
-        with self._lock:
-            if self._held:
-                yield
-                return
-            with self._alone():
-                self._held = True
-                try:
-                    yield
-                finally:
-                    self._held = False
+    def close(self) -> None:
+        self._file.close()
 
     # --- what the forwarder says ----------------------------------------------------------------------------------
 
     def silent(self) -> None:
         """The database took nothing."""
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             spool.execute("UPDATE outage SET answered_at = NULL")
 
     def settle(
@@ -205,7 +168,7 @@ class Spool:
             repeated: of those delivered, those under whose id another record stands: what was said of them meanwhile is told.
         """
         moment = now()
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             spool.execute("UPDATE outage SET answered_at = coalesce(answered_at, ?)", (timestamp(moment),))
             for position in delivered:
                 ((station, numbered),) = spool.execute(
@@ -240,7 +203,7 @@ class Spool:
     def set_aside(self, draft: Draft, error: TraceaiError) -> None:
         """Keep a draft that the ledger refused when it was handed in; its sender was told, and the ledger is by others."""
         moment = now()
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             _insert(spool, draft, moment)
             spool.execute(_REJECT, (timestamp(moment), error.code, error.message, draft.record.id))
             spool.execute("DELETE FROM waiting WHERE id = ?", (draft.record.id,))
@@ -251,7 +214,7 @@ class Spool:
         Returns:
             Whether nothing waits; what is told of the outage waits as well, until it is delivered.
         """
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             if spool.execute("SELECT 1 FROM waiting LIMIT 1").fetchone():
                 return False
             row = spool.execute("SELECT began_at, code, cause, answered_at FROM outage").fetchone()
@@ -275,7 +238,7 @@ class Spool:
 
     def retry(self, reference: str) -> bool:
         """Offer a rejected draft again, behind those that wait. Returns False where none of that id was rejected."""
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             row = spool.execute(
                 "SELECT position, id, station, spooled_at, draft, grid, sha256, numbered FROM rejected WHERE id = ?"
                 " ORDER BY position DESC LIMIT 1",
@@ -295,19 +258,19 @@ class Spool:
         Raises:
             SpoolError: it is not kept.
         """
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             spool.execute("INSERT INTO access (asked) VALUES (?)", (asked,))
 
     def accesses(self) -> list[tuple[int, bytes]]:
         """Position and content of what is kept of the access log, oldest first."""
         if not self.path.exists():
             return []
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             return spool.execute("SELECT position, asked FROM access ORDER BY position").fetchall()
 
     def forget_accesses(self, last: int) -> None:
         """They are in the access log, up to the one at position `last`."""
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             spool.execute("DELETE FROM access WHERE position <= ?", (last,))
 
     # --- looking --------------------------------------------------------------------------------------------------
@@ -316,7 +279,7 @@ class Spool:
         damaged = damage.found(self.path)
         if not self.path.exists():
             return Status(0, 0, {}, None, (), None, damaged)
-        with self._transaction() as spool:
+        with self._file.transaction() as spool:
             tally = dict(spool.execute("SELECT name, count FROM tally").fetchall())
             waiting = dict(spool.execute("SELECT station, count(*) FROM waiting GROUP BY 1 ORDER BY 1").fetchall())
             ((oldest,),) = spool.execute("SELECT min(spooled_at) FROM waiting").fetchall()
@@ -338,98 +301,6 @@ class Spool:
             else Outage(parse_timestamp(outage[0]), outage[1], outage[2], _moment(outage[3])),
             damaged=damaged,
         )
-
-    # --- the file -------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        with self._lock:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction on the file, alone. One that is damaged is set aside first, and what can be read of it comes along."""
-        with self.held():
-            try:
-                spool = self._opened()
-                spool.execute("BEGIN IMMEDIATE")
-            except (OSError, sqlite3.Error) as error:
-                self._hang_up()
-                raise self._unusable(error) from error
-            try:
-                yield spool
-                spool.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._hang_up()  # which rolls back
-                if damage.is_damage(error):
-                    self._set_aside()
-                raise self._unusable(error) from error
-            except BaseException:
-                spool.execute("ROLLBACK")
-                raise
-
-    def _opened(self) -> sqlite3.Connection:
-        """The open file, or the one that has taken its place since."""
-        if self._connection is not None and self._inode == _inode(self.path):
-            return self._connection
-        self._hang_up()
-        try:
-            self._connection = connect(self.path)
-        except sqlite3.DatabaseError as error:
-            if not damage.is_damage(error):
-                raise
-            self._set_aside()
-            self._connection = connect(self.path)
-        self._inode = _inode(self.path)
-        return self._connection
-
-    def _set_aside(self) -> None:
-        try:
-            damage.set_aside(self.path, SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes out: who sets a damaged file aside must not have it written to."""
-        try:
-            lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._unusable(error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
-    def _unusable(self, error: Exception) -> SpoolError:
-        return SpoolError(
-            f"The spool {self.path} cannot be used ({error}), so what the database does not take cannot be kept; make room on its "
-            "disk, or give TRACEAI_HOME a folder that can be written to."
-        )
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a spool file, and make the tables that are missing. Committed is durable.
-
-    The caller keeps every other process away from the file.
-    """
-    # Only where there is none: to close a descriptor of a file is to drop every lock that this process has on it, SQLite's too.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _insert(spool: sqlite3.Connection, draft: Draft, moment: datetime) -> None:
@@ -473,10 +344,3 @@ def _read(data: object, grid: object, digest: object) -> Draft | RecordError:
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else parse_timestamp(text)
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0

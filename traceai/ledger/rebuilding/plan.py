@@ -16,11 +16,12 @@ import psycopg
 from sqlalchemy import Connection, func, select
 
 from traceai.db import tables
+from traceai.ledger.entry import Entry
 from traceai.ledger.log import StoredHead
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.packing import unpack
 from traceai.ledger.projection import TABLES, project
-from traceai.ledger.records import Entry, Inspection, InspectionFailed
+from traceai.ledger.records import Inspection, InspectionFailed
 from traceai.ledger.verification import comparison
 from traceai.ledger.verification.facts import LISTED
 from traceai.ledger.verification.spans import SPAN, Span

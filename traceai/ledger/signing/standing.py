@@ -27,9 +27,10 @@ from traceai.errors import (
     VerificationError,
 )
 from traceai.ledger import merkle
+from traceai.ledger.entry import Entry
 from traceai.ledger.log import Head
 from traceai.ledger.note import VerifierKey
-from traceai.ledger.records import Entry, LedgerKey, LedgerOpened
+from traceai.ledger.records import LedgerKey, LedgerOpened
 from traceai.ledger.signing.checkpoints import CheckpointStore, Stored
 from traceai.ledger.signing.keys import KeyFolder
 from traceai.ledger.signing.serving import Signers, newest, signing_key, takes_over

@@ -18,9 +18,10 @@ from traceai.db import tables
 from traceai.errors import RecordError
 from traceai.images.decode import identify
 from traceai.ledger import canonical
+from traceai.ledger.entry import Entry
 from traceai.ledger.packing import unpack
 from traceai.ledger.projection import TABLES, project, readable
-from traceai.ledger.records import Entry, Inspection
+from traceai.ledger.records import Inspection
 from traceai.ledger.verification.facts import Fact
 
 # What PostgreSQL calls the types that the schema declares.

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, LargeBinary, func, select, type_coerce
 
 from traceai.db import tables
 from traceai.errors import RecordError
+from traceai.ledger.entry import Entry
 from traceai.ledger.packing import unpack
-from traceai.ledger.records import Entry, Gap
+from traceai.ledger.records import Gap
 from traceai.ledger.triggers import Counter
 from traceai.ledger.verification.facts import Fact, Outages, Verified
 from traceai.ledger.verification.spans import Span

@@ -18,10 +18,11 @@ import psycopg
 
 from traceai.db import tables
 from traceai.errors import RecordError
+from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.packing import unpack
 from traceai.ledger.projection import TABLES, leaves
-from traceai.ledger.records import SCHEMAS, Entry, Inspection, InspectionFailed, Record
+from traceai.ledger.records import SCHEMAS, Inspection, InspectionFailed, Record
 from traceai.ledger.triggers import Step, decided
 from traceai.ledger.verification import comparison
 from traceai.ledger.verification.facts import Fact

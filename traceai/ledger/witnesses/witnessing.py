@@ -32,6 +32,7 @@ from traceai.errors import (
     WitnessContradictionError,
 )
 from traceai.ledger import log, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.note import Signature, join_note, parse_signatures, split_note
 from traceai.ledger.posting import Reply, check_url, post
 from traceai.ledger.signing.checkpoints import Stored
@@ -129,7 +130,7 @@ def read_policy(session: Session, origin: str) -> Policy | None:
     index = session.execute(select(func.max(_policy.c.journal_index)).where(_policy.c.origin == origin)).scalar_one()
     if index is None:
         return None
-    record = records.Entry.parse(DatabaseTree(session.connection()).entry(index)).record
+    record = Entry.parse(DatabaseTree(session.connection()).entry(index)).record
     if not isinstance(record, records.WitnessPolicy) or record.origin != origin:
         raise PolicyError(f"Entry {index} is no witness policy of {origin}; run `traceai ledger verify`.")
     return Policy.parse(record.model_dump())

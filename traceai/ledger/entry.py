@@ -1,0 +1,83 @@
+"""A record as it stands in the journal: its fields with `schema` and `recorded_at`, in canonical bytes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from traceai.errors import RecordError
+from traceai.ledger import canonical
+from traceai.ledger.packing import LONGEST_ENTRY
+from traceai.ledger.records import SCHEMAS, Record, of_the_calendar
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record as it stands in the journal: `Entry.parse(e.data) == e`. `fields`: its JSON value."""
+
+    record: Record
+    recorded_at: str
+    data: bytes
+    fields: dict[str, Any] = field(compare=False, repr=False)
+
+    @classmethod
+    def seal(cls, record: Record, recorded_at: str) -> "Entry":
+        """Raises:
+        RecordError: it has no canonical form, or one that is longer than an entry may be.
+        """
+        fields = fields_of(record, recorded_at)
+        return cls(record, recorded_at, entry_bytes(fields), fields)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Entry":
+        """Read an entry's bytes.
+
+        Raises:
+            RecordError: not canonical, of a schema this release does not know, or not a valid record of it.
+        """
+        fields = canonical.loads(data)
+        if not isinstance(fields, dict):
+            raise RecordError("A journal entry is a JSON object.")
+        content = dict(fields)
+        schema, recorded_at = content.pop("schema", None), content.pop("recorded_at", None)
+        record_type = SCHEMAS.get(schema) if isinstance(schema, str) else None
+        if record_type is None:
+            raise RecordError(f"The record schema {schema!r} is not known to this release; verify with a newer one.")
+        try:
+            record = record_type.model_validate(content)
+            of_the_calendar(recorded_at)
+        except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+            raise RecordError(f"Not a valid {record_type.schema_name} record: {_first(error)}.") from error
+        # Nothing may be left out: a field that a default filled in was never recorded.
+        if cls.seal(record, recorded_at).data != data:
+            raise RecordError(f"Not a complete {record_type.schema_name} record: a field is missing.")
+        return cls(record, recorded_at, data, fields)
+
+
+def fields_of(record: Record, recorded_at: str) -> dict[str, Any]:
+    """The JSON value of the entry that holds `record`."""
+    fields = record.model_dump(mode="json")
+    fields["schema"], fields["recorded_at"] = record.schema_name, recorded_at
+    return fields
+
+
+def entry_bytes(fields: dict[str, Any]) -> bytes:
+    """The bytes of the entry whose JSON value is `fields`.
+
+    Raises:
+        RecordError: it has no canonical form, or one that is longer than an entry may be.
+    """
+    data = canonical.dumps(fields, exact=True)
+    if len(data) > LONGEST_ENTRY:
+        raise RecordError(
+            f"A {fields['schema']} record of {len(data)} bytes does not fit into an entry, which has at most "
+            f"{LONGEST_ENTRY}; record less in it."
+        )
+    return data
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        return ": ".join(part for part in (".".join(map(str, found["loc"])), found["msg"]) if part)
+    return str(error)
