@@ -58,7 +58,7 @@ PRINTED = [
         "ledger/verification/verifier.py", "ledger/verification/spans.py", "ledger/verification/counting.py",
         "ledger/verification/comparison.py",
         "ledger/verification/datasets.py",
-        "ledger/verification/server.py", "ledger/verification/auditing.py", "ledger/records.py", "ledger/signing/known.py",
+        "ledger/verification/server.py", "ledger/verification/auditing.py", "ledger/entry.py", "ledger/signing/known.py",
         "ledger/signing/standing.py", "ledger/signing/keys.py", "ledger/witnesses/witnessing.py",
         "images/blobs.py", "models/artifact.py", "cli/database.py",
     )

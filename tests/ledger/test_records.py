@@ -1,7 +1,6 @@
 import json
 import math
 import struct
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.ledger.recording import gap
 from traceai.errors import RecordError
 from traceai.ledger import canonical, records
 from traceai.ledger.entry import Entry
@@ -175,22 +175,6 @@ def test_an_entry_that_is_no_valid_record_of_a_known_schema_is_refused(change: d
 def test_every_schema_name_is_distinct_and_versioned() -> None:
     assert len(records.SCHEMAS) == 14
     assert all(name.rpartition("/")[2].isdigit() for name in records.SCHEMAS)
-
-
-def gap(**changes: Any) -> records.Gap:
-    fields: dict[str, Any] = {
-        "station": "press-4",
-        "began_at": "2026-01-31T06:00:00.000000Z",
-        "ended_at": "2026-01-31T06:20:00.000000Z",
-        "cause_code": "database-unavailable",
-        "cause": "The database did not answer.",
-        "delayed": 37,
-        "lost": 0,
-        "first_trigger": None,
-        "last_trigger": None,
-        "actor": "press-4",
-    }
-    return records.Gap(**fields | changes)
 
 
 @pytest.mark.parametrize(
