@@ -11,8 +11,8 @@ from traceai.ledger.projection import Branch, Kind, Leaf, shape
 from traceai.ledger.records import Record
 
 # Text as people write it, and as they should not: quotes, backslashes, tabs, umlauts, astral characters, line separators.
-CHARACTERS = st.sampled_from(' a"\\/\tä\u2028\U0001f600é<&>%{}\x85')
-NAME = st.text(CHARACTERS.filter(lambda c: c not in "\t"), min_size=1, max_size=20)
+CHARACTERS = st.sampled_from(' aN."\\/\t\r\nä\u2028\U0001f600é<&>%{}\x85')
+NAME = st.text(CHARACTERS.filter(lambda c: c not in "\t\r\n"), min_size=1, max_size=20)
 TEXT = st.text(CHARACTERS, max_size=30)
 DECIMAL = st.sampled_from(
     ["0", "1", "0.5", "-0.25", "0.0001", "0.00009", "0.000074392556", "-0.00000000000000000000000000000000000001", "123456790000",

@@ -1,6 +1,7 @@
 import json
 import math
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.ledger.generated import fields
 from tests.ledger.recording import gap
 from traceai.errors import RecordError
 from traceai.ledger import canonical, records
 from traceai.ledger.entry import Entry
+from traceai.ledger.records import SCHEMAS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
@@ -82,6 +85,28 @@ def test_a_record_holds_no_float(value: object) -> None:
         canonical.dumps(value, exact=True)
     with pytest.raises(RecordError, match="decimal strings"):
         Entry.seal(records.ReportIssued(kind="audit", sha256="2" * 64, scope={"share": value}, issued_by="erin"), AT)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_an_entry_is_the_canonical_form_of_its_record(schema: str) -> None:
+    record_type = SCHEMAS[schema]
+
+    @settings(deadline=None, max_examples=50)
+    @given(fields(record_type))
+    def law(values: dict[str, Any]) -> None:
+        record = record_type.model_validate(values)
+        value = record.model_dump(mode="json") | {"schema": schema, "recorded_at": AT}
+        assert Entry.seal(record, AT).data == rfc8785.dumps(value)
+
+    law()
+
+
+def test_what_was_put_into_a_record_later_is_looked_at_too() -> None:
+    record = records.ReportIssued(kind="audit", sha256="2" * 64, scope={}, issued_by="erin")
+    for value in (0.5, b"x", 2**60, {"a": [1.5]}):
+        record.scope["late"] = value
+        with pytest.raises(RecordError):
+            Entry.seal(record, AT)
 
 
 @pytest.mark.parametrize(

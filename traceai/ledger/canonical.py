@@ -1,14 +1,17 @@
 """Canonical bytes: RFC 8785 (JCS), and the one way a float enters a record, as a decimal string."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import orjson
 import rfc8785
+from pydantic import BaseModel
 
 from traceai.errors import RecordError
 
 LARGEST_INTEGER = 2**53 - 1
+_REFUSED = (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError)
 
 
 def dumps(value: Any, *, exact: bool = False) -> bytes:
@@ -26,10 +29,34 @@ def dumps(value: Any, *, exact: bool = False) -> bytes:
     """
     try:
         if _plain(value, exact):
-            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+            return _compact(value)
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError) as error:
+    except _REFUSED as error:
         raise RecordError(f"This value has no canonical form: {error}.") from error
+
+
+def dumps_fields(fields: Mapping[str, Any]) -> bytes:
+    """`dumps(fields, exact=True)` of a record's fields, of which those that are objects may be the models that they are.
+
+    A validated model holds what its types say, and is frozen: only dicts and lists, which anybody can change, are looked through.
+
+    Raises:
+        RecordError: as `dumps`.
+    """
+    try:
+        plain = True
+        for value in fields.values():
+            if type(value) is dict or type(value) is list:
+                plain = _plain(value, exact=True) and plain
+        return _compact(fields) if plain else rfc8785.dumps(orjson.loads(_compact(fields)))
+    except _REFUSED as error:
+        raise RecordError(f"This value has no canonical form: {error}.") from error
+
+
+def dumps_part(value: Any) -> bytes:
+    """`dumps(value)` of a value that `dumps_fields` has looked through: it stands so in the bytes of the whole."""
+    data = _compact(value)
+    return data if data.isascii() else rfc8785.dumps(orjson.loads(data))
 
 
 def loads(data: bytes) -> Any:
@@ -58,6 +85,10 @@ def decimal(value: float) -> str:
         raise RecordError(f"{value} is not finite and cannot be recorded.")
     text = np.format_float_positional(single, unique=True, trim="-")
     return "0" if text == "-0" else text
+
+
+def _compact(value: Any) -> bytes:
+    return orjson.dumps(value, default=vars, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
 
 
 def _plain(value: Any, exact: bool) -> bool:
@@ -92,4 +123,6 @@ def _plain_scalar(value: Any, exact: bool) -> bool:
         return True
     if kind is float and not exact:
         return False
+    if isinstance(value, BaseModel):
+        return _plain(vars(value), exact)
     raise RecordError(f"A record holds no {kind.__name__}; write numbers with a point as decimal strings.")

@@ -1,5 +1,6 @@
-"""Rows into tables: many by binary COPY, the fastest way in that PostgreSQL has; a few by INSERT, which takes fewer round trips."""
+"""Rows into tables: many by COPY, the fastest way in that PostgreSQL has; a few by INSERT, which takes fewer round trips."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.string import BytesBinaryDumper
 from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, LargeBinary, Numeric, SmallInteger, String, Uuid
 from sqlmodel import SQLModel
 
@@ -52,10 +54,53 @@ def copy(
     if len(rows) <= FEW:
         connection.cursor().executemany(way.insert, [_sendable(row, way) for row in rows])
         return
-    with connection.cursor() as cursor, cursor.copy(way.copy) as into:
-        into.set_types(way.types)
-        for row in rows:
-            into.write_row(_sendable(row, way))
+    with connection.cursor() as cursor:
+        # What is registered for bytea is a wrapper in Python around this one.
+        cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+        with cursor.copy(way.copy) as into:
+            into.set_types(way.types)
+            for row in rows:
+                into.write_row(_sendable(row, way))
+
+
+class Line(bytes):
+    """A row but for its first column, as a line of a text COPY: values after `escaped`, or `NULL`, with tabs between them."""
+
+    __slots__ = ()
+
+    def values(self) -> list[str | None]:
+        """What PostgreSQL makes of it, each in the text that it reads as a value of its column."""
+        return [None if text == NULL else _ESCAPE.sub(_unescaped, text) for text in self.decode().split("\t")]
+
+
+NULL = "\\N"
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_TABLE, _BACK, _ESCAPE = str.maketrans(_ESCAPES), {text: sign for sign, text in _ESCAPES.items()}, re.compile(r"\\.")
+
+
+def escaped(text: str) -> str:
+    """`text` as a value in a line of a COPY."""
+    return text.replace("\\", "\\\\") if text.isprintable() else text.translate(_TABLE)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return _BACK[found[0]]
+
+
+def copy_lines(
+    connection: psycopg.Connection[Any],
+    table: type[SQLModel],
+    columns: Sequence[str],
+    rows: Sequence[tuple[int, Line]],
+) -> None:
+    """As `copy`, of rows that lack only their first column, an integer."""
+    way = _way(table, tuple(columns))
+    with connection.cursor() as cursor:
+        if len(rows) <= FEW:
+            cursor.executemany(way.insert, [(first, *line.values()) for first, line in rows])
+            return
+        with cursor.copy(way.copy_lines) as into:
+            into.write(b"".join([b"%d\t%b\n" % row for row in rows]))
 
 
 def _sendable(row: Sequence[Any], way: "_Way") -> Sequence[Any]:
@@ -81,6 +126,7 @@ class _Way:
     """
 
     copy: sql.Composed
+    copy_lines: sql.Composed
     insert: sql.Composed
     types: list[str]
     documents: list[int]
@@ -96,6 +142,7 @@ def _way(table: type[SQLModel], columns: tuple[str, ...]) -> _Way:
     values = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
     return _Way(
         copy=sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(into),
+        copy_lines=sql.SQL("COPY {} FROM STDIN (ENCODING 'UTF8')").format(into),
         insert=sql.SQL("INSERT INTO {} VALUES ({})").format(into, values),
         types=[_sent(kind) for kind in kinds],
         documents=[place for place, kind in enumerate(kinds) if isinstance(kind, JSON)],

@@ -25,8 +25,8 @@ class Entry:
         """Raises:
         RecordError: it has no canonical form, or one that is longer than an entry may be.
         """
-        fields = fields_of(record, recorded_at)
-        return cls(record, recorded_at, entry_bytes(fields), fields)
+        data = entry_bytes(fields_of(record, recorded_at))
+        return cls(record, recorded_at, data, canonical.loads(data))
 
     @classmethod
     def parse(cls, data: bytes) -> "Entry":
@@ -49,25 +49,23 @@ class Entry:
         except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
             raise RecordError(f"Not a valid {record_type.schema_name} record: {_first(error)}.") from error
         # Nothing may be left out: a field that a default filled in was never recorded.
-        if cls.seal(record, recorded_at).data != data:
+        if entry_bytes(fields_of(record, recorded_at)) != data:
             raise RecordError(f"Not a complete {record_type.schema_name} record: a field is missing.")
         return cls(record, recorded_at, data, fields)
 
 
 def fields_of(record: Record, recorded_at: str) -> dict[str, Any]:
-    """The JSON value of the entry that holds `record`."""
-    fields = record.model_dump(mode="json")
-    fields["schema"], fields["recorded_at"] = record.schema_name, recorded_at
-    return fields
+    """The members of the entry that holds `record`; those that are objects are the record's own models."""
+    return {**vars(record), "schema": record.schema_name, "recorded_at": recorded_at}
 
 
 def entry_bytes(fields: dict[str, Any]) -> bytes:
-    """The bytes of the entry whose JSON value is `fields`.
+    """The bytes of the entry with the members `fields`.
 
     Raises:
         RecordError: it has no canonical form, or one that is longer than an entry may be.
     """
-    data = canonical.dumps(fields, exact=True)
+    data = canonical.dumps_fields(fields)
     if len(data) > LONGEST_ENTRY:
         raise RecordError(
             f"A {fields['schema']} record of {len(data)} bytes does not fit into an entry, which has at most "

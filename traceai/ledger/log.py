@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from sqlmodel import Session
@@ -17,18 +17,18 @@ from traceai.clock import now, timestamp
 from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
-from traceai.ledger.copying import copy, together
+from traceai.ledger.copying import Line, copy, copy_lines, together
 from traceai.ledger.entry import entry_bytes, fields_of
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
-from traceai.ledger.projection import TABLES, Columns, columns, values
+from traceai.ledger.projection import TABLES, Columns, columns, line
 from traceai.ledger.records import Record
 
 # Entries a partition; the same number stands in the migration.
 PARTITION = 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What the caller may hold against the ledger later: the entry's place and its hash. True once committed."""
 
@@ -53,8 +53,7 @@ class StoredHead(Head):
     frontier: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """An entry that lacks nothing but its place: its bytes as they are stored, their hash, and its row without the index."""
 
     id: str
@@ -62,7 +61,7 @@ class Sealed:
     packed: bytes
     leaf_hash: bytes
     record_type: type[Record]
-    values: list[Any]
+    line: Line
 
 
 def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
@@ -99,7 +98,7 @@ def seal_at(record: Record, moment: datetime, placed: Mapping[str, Any] = Mappin
     fields = fields_of(record, timestamp(moment))
     fields.update(placed)
     data = entry_bytes(fields)
-    return Sealed(record.id, moment, pack(data), leaf_hash(data), type(record), values(type(record), fields))
+    return Sealed(record.id, moment, pack(data), leaf_hash(data), type(record), line(type(record), fields))
 
 
 def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[Receipt]:
@@ -113,15 +112,15 @@ def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[
     _make_room(connection, head.size, len(sealed))
     frontier = Frontier(head.size, head.frontier)
     journal, nodes = [], []
-    rows: dict[type[Record], list[list[Any]]] = {}
+    rows: dict[type[Record], list[tuple[int, Line]]] = {}
     for index, entry in enumerate(sealed, start=head.size):
         journal.append((index, entry.packed, entry.leaf_hash))
-        rows.setdefault(entry.record_type, []).append([index, *entry.values])
+        rows.setdefault(entry.record_type, []).append((index, entry.line))
         nodes += frontier.append(entry.leaf_hash)
     with together(connection, len(sealed)):
         copy(connection, Journal, ("index", "entry", "leaf_hash"), journal)
         for record_type, found in rows.items():
-            copy(connection, TABLES[record_type], columns(record_type), found)
+            copy_lines(connection, TABLES[record_type], columns(record_type), found)
         if nodes:
             copy(connection, TreeNode, ("level", "index", "hash"), nodes)
         connection.execute(

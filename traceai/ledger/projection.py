@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
+from itertools import groupby
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.types import StringConstraints
 
 from traceai.db import tables
-from traceai.ledger import records
+from traceai.ledger import canonical, records
+from traceai.ledger.copying import NULL, Line, escaped
 from traceai.ledger.entry import Entry
 from traceai.ledger.records import Record
 
@@ -88,12 +90,19 @@ _KINDS: tuple[tuple[Any, Kind], ...] = (
     (records.DecimalString, Kind.NUMBER),
     (get_type_hints(Record, include_extras=True)["salt"], Kind.BYTES),
 )
-# The other kinds are stored as they are.
-_INTO: dict[Kind, Callable[[Any], Any]] = {
+# What a value of a record becomes in Python, and in a line of a COPY; the other kinds stay as they are.
+_VALUES: dict[Kind, Callable[[Any], Any]] = {
     Kind.NUMBER: Decimal,
     Kind.BYTES: bytes.fromhex,
     Kind.UUID: uuid.UUID,
     Kind.TIME: datetime.fromisoformat,  # a record holds no other times than canonical ones
+}
+_TEXTS: dict[Kind, Callable[[Any], str]] = {
+    Kind.TEXT: escaped,
+    Kind.INTEGER: str,
+    Kind.BOOLEAN: str,
+    Kind.BYTES: escaped("\\x").__add__,
+    Kind.JSON: lambda value: escaped(canonical.dumps_part(value).decode()),
 }
 
 
@@ -112,26 +121,47 @@ def columns(record_type: type[Record]) -> tuple[str, ...]:
 
 
 def values(record_type: type[Record], fields: dict[str, Any]) -> list[Any]:
-    """What the row of an entry with the JSON value `fields` holds, its `journal_index` aside, in the order of `columns`."""
-    objects, steps = _steps(record_type)
-    at: dict[tuple[str, ...], Any] = {(): fields}
-    for path in objects:
-        outer = at[path[:-1]]
-        at[path] = None if outer is None else outer[path[-1]]
-    found: list[Any] = [datetime.fromisoformat(fields["recorded_at"])]
-    for parent, name, into in steps:
-        outer = at[parent]
-        value = None if outer is None else outer[name]
-        found.append(value if value is None or into is None else into(value))
+    """What the row of an entry with the members `fields` holds, its `journal_index` aside, in the order of `columns`.
+
+    Members that are objects are JSON values, or the models that they are in a record.
+    """
+    return _read(_runs(record_type, as_text=False), fields, None)
+
+
+def line(record_type: type[Record], fields: dict[str, Any]) -> Line:
+    """The same row as `values`, as PostgreSQL reads it. Of fields that have been brought into canonical form before."""
+    return Line("\t".join(_read(_runs(record_type, as_text=True), fields, NULL)).encode())
+
+
+_Run = tuple[tuple[str, ...], list[tuple[str, Callable[[Any], Any] | None]]]
+
+
+def _read(runs: list[_Run], fields: dict[str, Any], null: Any) -> list[Any]:
+    found: list[Any] = []
+    for path, leaves_there in runs:
+        there: Any = fields
+        for name in path:
+            there = there and there[name]
+            if isinstance(there, BaseModel):
+                there = vars(there)
+        if there is None:
+            found += [null] * len(leaves_there)
+            continue
+        for name, into in leaves_there:
+            value = there[name]
+            found.append(null if value is None else value if into is None else into(value))
     return found
 
 
 @cache
-def _steps(record_type: type[Record]) -> tuple[list[tuple[str, ...]], list[tuple[tuple[str, ...], str, Any]]]:
-    """The paths of the objects in a record, outer ones first, and of each leaf its object, its name there and what converts it."""
-    steps = [(leaf.path[:-1], leaf.path[-1], _INTO.get(leaf.kind)) for leaf in leaves(record_type)]
-    paths = {parent[:depth] for parent, *_ in steps for depth in range(1, len(parent) + 1)}
-    return sorted(paths, key=len), steps
+def _runs(record_type: type[Record], as_text: bool) -> list[_Run]:
+    """The columns in order, those beside each other together: the path to their object, each one's name there, what converts it."""
+    into: dict[Kind, Callable[[Any], Any]] = _TEXTS if as_text else _VALUES
+    recorded_at: _Run = ((), [("recorded_at", into.get(Kind.TIME))])
+    return [recorded_at] + [
+        (path, [(leaf.path[-1], into.get(leaf.kind)) for leaf in run])
+        for path, run in groupby(leaves(record_type), key=lambda leaf: leaf.path[:-1])
+    ]
 
 
 @cache

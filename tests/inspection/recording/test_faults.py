@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from traceai.inspection.recording import writer
 from traceai.inspection.recording.draft import Recorded, Spooled
 from traceai.inspection.recording.recorder import Recorder
 from traceai.inspection.recording.spool import Spool
+from traceai.ledger import log
 from traceai.ledger.copying import FEW
 from traceai.sdk import Trace
 
@@ -177,7 +178,7 @@ def test_a_connection_cut_in_the_middle_of_a_copy_leaves_nothing_behind_and_is_m
     register(trace)
     recorder = Recorder(trace.database, tmp_path, patience=5)
     results([recorder.submit(draft(1))])
-    copy, cuts = writer.copy, []
+    cuts: list[int] = []
 
     class CutHalfWay(list):
         def __init__(self, given: list, backend: int) -> None:
@@ -192,12 +193,16 @@ def test_a_connection_cut_in_the_middle_of_a_copy_leaves_nothing_behind_and_is_m
                         administrator.execute("SELECT pg_terminate_backend(%s)", cuts)
                 yield row
 
-    def cutting(connection: psycopg.Connection, into: type, columns: object, given: list) -> None:
-        cut_here = into.__tablename__ == table and len(given) > FEW and not cuts
-        copy(connection, into, columns, CutHalfWay(given, connection.info.backend_pid) if cut_here else given)
+    def cutting(copy: Callable[..., None]) -> Callable[..., None]:
+        def cut(connection: psycopg.Connection, into: type, columns: object, given: list) -> None:
+            cut_here = into.__tablename__ == table and len(given) > FEW and not cuts
+            copy(connection, into, columns, CutHalfWay(given, connection.info.backend_pid) if cut_here else given)
 
-    monkeypatch.setattr("traceai.ledger.log.copy", cutting)
-    monkeypatch.setattr("traceai.inspection.recording.writer.copy", cutting)
+        return cut
+
+    monkeypatch.setattr(log, "copy", cutting(log.copy))
+    monkeypatch.setattr(log, "copy_lines", cutting(log.copy_lines))
+    monkeypatch.setattr(writer, "copy", cutting(writer.copy))
     found = results([recorder.submit(draft(number)) for number in range(2, 40)])
     assert len(cuts) == 1
     assert {type(one) for one in found} == {Recorded}

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from tests.ledger.generated import fields
 from traceai.db.tables import Journal
 from traceai.ledger import log
+from traceai.ledger.copying import FEW
 from traceai.ledger.projection import TABLES
 from traceai.ledger.records import SCHEMAS
 from traceai.ledger.verification.readback import readback
@@ -34,8 +35,11 @@ def test_a_row_written_back_is_its_entry(trace: Trace, schema: str) -> None:
     @given(fields(record_type))
     def law(values: dict[str, Any]) -> None:
         with trace.database.session() as session:
-            receipt = log.append(session, [record_type.model_validate(values)])[0]
-            entry = session.get_one(Journal, receipt.index).entry
-            assert session.execute(query, {"index": receipt.index}).scalar_one().encode() == entry
+            # A few are inserted and more are copied.
+            for count in (1, FEW + 1):
+                receipts = log.append(session, [record_type.model_validate(values) for _ in range(count)])
+                index = receipts[-1].index
+                entry = session.get_one(Journal, index).entry
+                assert session.execute(query, {"index": index}).scalar_one().encode() == entry
 
     law()

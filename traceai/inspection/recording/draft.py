@@ -86,7 +86,7 @@ def _part(record: Attempt | Gap) -> tuple[str | None, ...]:
     return () if isinstance(record, Gap) else tuple(record.part.model_dump().values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """It is in the ledger. Held by the caller, it is true: it exists only after the commit.
 

@@ -3,8 +3,8 @@
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import psycopg
 from sqlalchemy import Connection
@@ -51,8 +51,7 @@ class _RacedError(Exception):
     """Somebody else recorded one of these while they were prepared."""
 
 
-@dataclass(frozen=True)
-class _Ready:
+class _Ready(NamedTuple):
     draft: Draft
     number: int | None
     sealed: Sealed
@@ -242,8 +241,10 @@ class Writer:
 
         newest: where the last event in the life of any version stands; None where a retired model is no reason to refuse.
         """
-        models = {draft.model for draft in drafts if draft.model is not None}
+        models = {model for draft in drafts if (model := draft.model) is not None}
         retired = set() if newest is None else self._retired_of(session, models, newest)
+        if not retired and all(draft.station in stations for draft in drafts):
+            return
         for draft in drafts:
             if draft.station not in stations:
                 outcomes[draft.record.id] = StationNotFoundError(
@@ -305,11 +306,11 @@ def _seal(drafts: Sequence[Draft], last: Mapping[str, int], outcomes: dict[str, 
 
 def _told(draft: Draft, first: Draft, outcome: Outcome) -> Outcome:
     """`outcome` is that of the first draft of this id in the group."""
+    if draft is first:
+        return outcome
     if draft.subject != first.subject:
         return _taken(draft.record.id)
-    if draft is not first and isinstance(outcome, Recorded):
-        return replace(outcome, earlier=True)
-    return outcome
+    return replace(outcome, earlier=True) if isinstance(outcome, Recorded) else outcome
 
 
 def _taken(reference: str) -> IdTakenError:
