@@ -69,15 +69,19 @@ class Preprocessing(BaseModel):
 
         `(v / 255 - mean) / std`, computed in double precision and rounded once.
         """
-        picture = Image.fromarray(pixels).convert("L" if self.channels == 1 else "RGB")
+        picture = Image.fromarray(pixels)
+        if self.channels == 1:
+            picture = picture.convert("L")
         left, top, width, height = self._placement(picture.width, picture.height)
-        resized = np.asarray(picture.resize((width, height), _RESAMPLING[self.interpolation]))
-        planes = resized[np.newaxis] if self.channels == 1 else resized.transpose(2, 0, 1)
+        resized = picture.resize((width, height), _RESAMPLING[self.interpolation])
+        planes = [np.asarray(band) for band in resized.split()]
+        if len(planes) < self.channels:
+            planes *= self.channels  # resized once: the same filter in integers gives the same three times
         unit = np.arange(256) / 255.0
         batchless = np.zeros((self.channels, self.height, self.width), np.float32)
         for plane, out, mean, std in zip(planes, batchless, self.mean, self.std, strict=True):
             table = ((unit - float(mean)) / float(std)).astype(np.float32)
-            out[top : top + height, left : left + width] = table[plane]
+            out[top : top + height, left : left + width] = table.take(plane)
         return batchless
 
     def grid_to_image_box(self, width: int, height: int) -> Box:
