@@ -6,8 +6,10 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from traceai.errors import ModelError
-from traceai.images.decode import DecodedImage
 
 if TYPE_CHECKING:
     from traceai.inspection.engine import Engine, Judgement
@@ -20,13 +22,13 @@ class Batcher:
 
     def __init__(self, engine: "Engine", largest: int) -> None:
         self.engine, self._largest = engine, largest
-        self._waiting: deque[tuple[DecodedImage, Future[Judged]]] = deque()
+        self._waiting: deque[tuple[npt.NDArray[np.float32], Future[Judged]]] = deque()
         self._turn = threading.Lock()
 
-    def judge(self, image: DecodedImage) -> Judged:
-        """What `Engine.judge` says of `image`, how many images shared the forward pass, and when that began (monotonic, ns)."""
+    def judge(self, prepared: npt.NDArray[np.float32]) -> Judged:
+        """What `Engine.judge` says of a prepared image, how many shared the forward pass, and when that began (monotonic, ns)."""
         future: Future[Judged] = Future()
-        self._waiting.append((image, future))
+        self._waiting.append((prepared, future))
         while not future.done():
             with self._turn:
                 if not future.done():
@@ -38,7 +40,7 @@ class Batcher:
         group = [self._waiting.popleft() for _ in range(count)]
         began = time.monotonic_ns()
         try:
-            found = self.engine.judge([image for image, _ in group])
+            found = self.engine.judge([prepared for prepared, _ in group])
         except BaseException as error:
             for _, future in group:
                 future.set_exception(error)

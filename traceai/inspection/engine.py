@@ -77,19 +77,23 @@ class Engine:
         self.classes: tuple[str, ...] = tuple(model.manifest.classes)
         self._defects = defect_classes(self.classes)
 
-    def judge(self, images: Sequence[DecodedImage]) -> list[Judgement | ModelError]:
-        """Judge a batch in one forward pass. An image on which the network returns no finite number yields the error.
+    def prepare(self, image: DecodedImage) -> npt.NDArray[np.float32]:
+        """What the network sees of `image`: float32 (channels, height, width)."""
+        return self.model.manifest.preprocessing.apply(image.pixels)
+
+    def judge(self, inputs: Sequence[npt.NDArray[np.float32]]) -> list[Judgement | ModelError]:
+        """Judge a batch of what `prepare` made in one forward pass.
+
+        An image on which the network returns no finite number yields the error.
 
         The explained class is the defect class with the highest logit, whatever the verdict: it is what the threshold
         judged.
         """
-        preprocessing = self.model.manifest.preprocessing
-        batch = torch.from_numpy(np.stack([preprocessing.apply(image.pixels) for image in images]))
-        result = self.model.split.explain(batch, among=self._defects)
+        result = self.model.split.explain(torch.from_numpy(np.stack(inputs)), among=self._defects)
         probabilities = class_scores(result.logits)
         defect_score = defect_scores(result.logits, self.classes)
         found: list[Judgement | ModelError] = []
-        for row in range(len(images)):
+        for row in range(len(inputs)):
             logits = result.logits[row]
             if not bool(torch.isfinite(logits).all()):
                 found.append(ModelError("The network's output on this image is not a finite number; check the model."))

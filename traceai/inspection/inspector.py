@@ -66,9 +66,9 @@ class Inspector:
             IdTakenError: the id is on record for another image or station.
             SpoolError: neither the database nor this machine's disk took the record. The part is not on record.
         """
-        attempt = read(Item(source, **fields), self.blobs, self.limits)
-        if attempt.decoded is not None and attempt.failure is None:
-            found, batch, attempt.judging_ns = self.batcher.judge(attempt.decoded)
+        attempt = self._read(Item(source, **fields))
+        if attempt.prepared is not None:
+            found, batch, attempt.judging_ns = self.batcher.judge(attempt.prepared)
             self._judged(attempt, found, batch)
         decision = self._submit(attempt).result()
         if decision.failure is not None:
@@ -103,24 +103,24 @@ class Inspector:
     def _flow(
         self, items: Iterable[Item | Source], batch: int, until: Event | None, *, eager: bool
     ) -> Iterator[Decision]:
-        def attempt(item: Item | Source) -> Attempt:
-            return read(item if isinstance(item, Item) else Item(item), self.blobs, self.limits)
+        return iter(Flow(items, self._read, self._judge, self._submit, batch=batch, eager=eager, until=until))
 
-        return iter(Flow(items, attempt, self._judge, self._submit, batch=batch, eager=eager, until=until))
+    def _read(self, item: Item | Source) -> Attempt:
+        return read(item if isinstance(item, Item) else Item(item), self.blobs, self.limits, self.engine.prepare)
 
     # --- judge ----------------------------------------------------------------------------------------------------
 
     def _judge(self, attempts: Sequence[Attempt]) -> None:
-        visible = [attempt for attempt in attempts if attempt.decoded is not None and attempt.failure is None]
+        visible = [attempt for attempt in attempts if attempt.prepared is not None]
         if visible:
             began = time.monotonic_ns()
-            judged = self.engine.judge([attempt.decoded for attempt in visible if attempt.decoded is not None])
+            judged = self.engine.judge([attempt.prepared for attempt in visible if attempt.prepared is not None])
             for attempt, found in zip(visible, judged, strict=True):
                 attempt.judging_ns = began
                 self._judged(attempt, found, len(visible))
 
     def _judged(self, attempt: Attempt, found: "Judgement | ModelError", batch: int) -> None:
-        attempt.decoded = None  # pixels are no longer needed
+        attempt.prepared = None  # pixels are no longer needed
         attempt.judged_ns, attempt.batch = time.monotonic_ns(), batch
         if isinstance(found, ModelError):
             attempt.failure = found

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -74,6 +75,7 @@ class Item:
 class Attempt:
     """One image on its way: what is known of it so far. `failure` set means that it goes no further.
 
+    prepared: what the network is to see of the image, until it has.
     batch: how many images the forward pass had that saw it; 0 where none did.
     read_ns, judging_ns, judged_ns: when it was read, and when judging it began and ended; monotonic, as `started_ns`.
     """
@@ -83,7 +85,7 @@ class Attempt:
     occurred_at: str
     started_ns: int
     image: records.Image = field(default_factory=records.Image)
-    decoded: DecodedImage | None = None
+    prepared: npt.NDArray[np.float32] | None = None
     judgement: "Judgement | None" = None
     failure: TraceaiError | None = None
     batch: int = 0
@@ -97,8 +99,12 @@ class Attempt:
         return (self.judged_ns - self.started_ns) // 1000
 
 
-def read(item: Item, blobs: BlobStore, limits: Limits) -> Attempt:
-    """Read an image within `limits`, store its bytes, decode it. What is wrong with the image becomes the attempt's `failure`.
+def read(
+    item: Item, blobs: BlobStore, limits: Limits, prepare: Callable[[DecodedImage], npt.NDArray[np.float32]]
+) -> Attempt:
+    """Read an image within `limits`, store its bytes, decode it and prepare it for the network.
+
+    What is wrong with the image becomes the attempt's `failure`.
 
     Raises:
         UnavailableError, BlobTamperedError: the store does not take the image, so that there would be no evidence of it.
@@ -114,15 +120,16 @@ def read(item: Item, blobs: BlobStore, limits: Limits) -> Attempt:
         if data is not None:
             # What was read is evidence even where it cannot be decoded.
             attempt.image = records.Image(sha256=blobs.put(data), bytes=len(data))
-        attempt.decoded = decoded or images.decode(data or b"", limits)
+        decoded = decoded or images.decode(data or b"", limits)
         attempt.image = records.Image(
-            sha256=attempt.decoded.sha256,
-            bytes=attempt.decoded.bytes,
-            pixel_sha256=attempt.decoded.pixel_sha256,
-            width=attempt.decoded.width,
-            height=attempt.decoded.height,
-            media_type=attempt.decoded.media_type,
+            sha256=decoded.sha256,
+            bytes=decoded.bytes,
+            pixel_sha256=decoded.pixel_sha256,
+            width=decoded.width,
+            height=decoded.height,
+            media_type=decoded.media_type,
         )
+        attempt.prepared = prepare(decoded)
     except ImageError as error:
         attempt.failure = error
     attempt.read_ns = time.monotonic_ns()

@@ -15,7 +15,7 @@ from traceai.db.connection import Database
 from traceai.db.tables import StageLatency, table_of
 from traceai.inspection.reading import Attempt
 
-# In the order of an inspection. `read`: read, hash, store, decode. `wait`: until the network was free. `judge`: preprocess, one
+# In the order of an inspection. `read`: read, hash, store, decode, preprocess. `wait`: until the network was free. `judge`: one
 # forward pass, explain. `record`: until the record was durable.
 STAGES = ("read", "wait", "judge", "record", "total")
 # Two neighbouring buckets differ by 5 %, and so does what a quantile says from what it was, at most.
