@@ -39,7 +39,7 @@ WRITERS = 4
 STATIONS = tuple(f"press-{number}" for number in range(WRITERS))
 
 
-def report(decisions: int = 100_000, single: int = 3_000, rounds: int = 5, million: int = 1_000_000) -> None:
+def report(decisions: int = 60_000, single: int = 3_000, rounds: int = 5, million: int = 1_000_000) -> None:
     """Print every figure. `decisions`: recorded by all writers together in a round; `single`: one by one; `million`: for memory."""
     print(f"Recording, {os.cpu_count()} processors, medians of {rounds} rounds")
     with scratch.server() as url:
