@@ -80,6 +80,14 @@ def test_channels_are_matched_both_ways() -> None:
     np.testing.assert_allclose(GREY.apply(red), 0.299, atol=0.002)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "box"])
+def test_a_grey_picture_is_seen_as_its_three_equal_channels_would_be(interpolation: str, fit: str) -> None:
+    declared = IMAGENET.model_copy(update={"interpolation": interpolation, "fit": fit})
+    grey = np.random.default_rng(7).integers(0, 256, (57, 91), np.uint8)
+    assert np.array_equal(declared.apply(grey), declared.apply(np.stack([grey] * 3, axis=-1)))
+
+
 def test_read_only_pixels_are_left_alone() -> None:
     pixels = scene(8, 8, channels=1)
     pixels.flags.writeable = False

@@ -101,6 +101,17 @@ def test_an_entry_is_the_canonical_form_of_its_record(schema: str) -> None:
     law()
 
 
+def test_a_copy_of_a_record_is_held_to_its_types_too() -> None:
+    for change in ({"note": 1.5}, {"inspection_id": "x"}, {"nothing": "x"}):
+        with pytest.raises(ValidationError):
+            review().model_copy(update=change)
+    part = records.Part(product="tile")
+    with pytest.raises(ValidationError):
+        part.model_copy(update={"serial": 7})
+    assert part.model_copy(update={"serial": "7"}) == records.Part(product="tile", serial="7")
+    assert part.model_copy() == part
+
+
 def test_what_was_put_into_a_record_later_is_looked_at_too() -> None:
     record = records.ReportIssued(kind="audit", sha256="2" * 64, scope={}, issued_by="erin")
     for value in (0.5, b"x", 2**60, {"a": [1.5]}):

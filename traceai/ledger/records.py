@@ -8,6 +8,7 @@ adds when it appends. Floats are decimal strings, times are RFC 3339 in UTC, has
 """
 
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -51,19 +52,29 @@ Verdict = Literal["pass", "reject", "undecided"]
 Truth = Literal["good", "defective"]
 
 
-class Part(BaseModel):
+class Frozen(BaseModel):
+    """What holds what its types say, always: the ledger writes it down without looking again."""
+
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with `update`, validated, which pydantic's own is not.
+
+        Raises:
+            ValidationError: a value that its field does not take.
+        """
+        return super().model_copy(deep=deep) if update is None else self.model_validate({**vars(self), **update})
+
+
+class Part(Frozen):
     product: Name | None = None
     serial: Name | None = None
     lot: Name | None = None
     view: Name | None = None
 
 
-class Image(BaseModel):
+class Image(Frozen):
     """What arrived. Of an image that could not be decoded only the first two are known; of none at all, nothing."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     sha256: Digest | None = None
     bytes: Count | None = None
@@ -73,25 +84,19 @@ class Image(BaseModel):
     media_type: Name | None = None
 
 
-class ModelRef(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
+class ModelRef(Frozen):
     name: Name
     version: Annotated[int, Field(ge=1)]
     digest: Digest
 
 
-class OperatingPoint(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
+class OperatingPoint(Frozen):
     pass_below: DecimalString
     reject_at: DecimalString
 
 
-class Explanation(BaseModel):
+class Explanation(Frozen):
     """The facts of the heat map; the map itself lies outside the journal, under its `sha256`."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     method: Name
     layer: Name
@@ -110,20 +115,16 @@ class Explanation(BaseModel):
     degenerate: bool
 
 
-class Audit(BaseModel):
+class Audit(Frozen):
     """The draw for blind verification, decided before anybody looked."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     stratum: Name
     probability: DecimalString
     drawn: bool
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """Base of all records."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     schema_name: ClassVar[str]
 
@@ -261,10 +262,8 @@ class ReportIssued(Record):
     issued_by: Name
 
 
-class LogHead(BaseModel):
+class LogHead(Frozen):
     """The last checkpoint of a log: what a log that continues it began from."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     origin: Name
     size: Count
@@ -295,9 +294,7 @@ class LedgerKey(Record):
     reason: Text
 
 
-class Witness(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
+class Witness(Frozen):
     name: Name
     key: Text
     url: Text
