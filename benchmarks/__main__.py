@@ -2,9 +2,15 @@
 
 import sys
 
-from benchmarks import explain, inspection, ledger, record
+from benchmarks import explain, inspection, ledger, outage, record
 
-REPORTS = {"explain": explain.report, "ledger": ledger.report, "record": record.report, "inspection": inspection.report}
+REPORTS = {
+    "explain": explain.report,
+    "ledger": ledger.report,
+    "record": record.report,
+    "inspection": inspection.report,
+    "outage": outage.report,
+}
 
 for name in sys.argv[1:] or REPORTS:
     REPORTS[name]()

@@ -1,9 +1,13 @@
+import itertools
 import json
 import math
 import struct
+import sys
+import threading
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import rfc8785
 from hypothesis import given, settings
@@ -13,8 +17,9 @@ from pydantic import ValidationError
 from tests.ledger.generated import fields
 from tests.ledger.recording import gap
 from traceai.errors import RecordError
-from traceai.ledger import canonical, records
+from traceai.ledger import canonical, log, records
 from traceai.ledger.entry import Entry
+from traceai.ledger.packing import unpack
 from traceai.ledger.records import SCHEMAS
 
 JSON = st.recursive(
@@ -110,6 +115,57 @@ def test_a_copy_of_a_record_is_held_to_its_types_too() -> None:
         part.model_copy(update={"serial": 7})
     assert part.model_copy(update={"serial": "7"}) == records.Part(product="tile", serial="7")
     assert part.model_copy() == part
+
+
+@pytest.mark.parametrize("name", ["a", "é"])
+def test_an_entry_as_deep_as_a_record_may_be_is_sealed_and_read(name: str) -> None:
+    value: object = 1
+    for _ in range(250):
+        value = [value]
+    record = records.ReportIssued(kind="audit", sha256="2" * 64, scope={name: value}, issued_by="erin")
+    sealed = Entry.seal(record, AT)
+    assert Entry.parse(sealed.data) == sealed
+
+
+def test_a_record_that_was_never_validated_is_not_sealed() -> None:
+    given = review().model_dump()
+    image = records.Image.model_construct(**records.Image().model_dump() | {"width": 1.0})
+    failed = {
+        "station": "press-4", "station_seq": 1, "part": records.Part(), "image": image, "source": "x",
+        "model": records.ModelRef(name="tiles", version=1, digest="0" * 64), "failure_code": "x", "failure": "x",
+    }  # fmt: skip
+    unchecked = [
+        records.Review.model_construct(**given | change)
+        for change in ({"note": 1.5}, {"note": b"x"}, {"inspection_id": 7}, {"inspection_leaf": 7}, {"truth": 1})
+    ]
+    for record in (*unchecked, records.InspectionFailed.model_validate(failed)):
+        with pytest.raises(RecordError):
+            log.seal([record])
+
+
+def test_a_record_that_is_changed_meanwhile_has_one_form() -> None:
+    record = records.ReportIssued(kind="audit", sha256="2" * 64, scope={str(n): n for n in range(99)}, issued_by="erin")
+    ended = threading.Event()
+
+    def change() -> None:
+        for number in itertools.count():
+            if ended.is_set():
+                return
+            record.scope["now"] = number
+
+    changing = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    changing.start()
+    try:
+        for _ in range(300):
+            (sealed,) = log.seal([record])
+            said = orjson.dumps(orjson.loads(unpack(sealed.packed))["scope"]).decode()
+            assert said in sealed.line.values()
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+        changing.join()
 
 
 def test_what_was_put_into_a_record_later_is_looked_at_too() -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from traceai.errors import RecordError
 
 LARGEST_INTEGER = 2**53 - 1
+_CHANGEABLE = frozenset({dict, list})
 _REFUSED = (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError)
 
 
@@ -29,34 +30,40 @@ def dumps(value: Any, *, exact: bool = False) -> bytes:
     """
     try:
         if _plain(value, exact):
-            return _compact(value)
+            try:
+                return _compact(value)
+            except orjson.JSONEncodeError:
+                pass  # the library goes deeper, and says better what is wrong
         return rfc8785.dumps(value)
     except _REFUSED as error:
         raise RecordError(f"This value has no canonical form: {error}.") from error
 
 
-def dumps_fields(fields: Mapping[str, Any]) -> bytes:
-    """`dumps(fields, exact=True)` of a record's fields, of which those that are objects may be the models that they are.
+class Part(bytes):
+    """The canonical bytes of a value, as they stand within those of the whole."""
 
-    A validated model holds what its types say, and is frozen: only dicts and lists, which anybody can change, are looked through.
+    __slots__ = ()
+
+
+def part(value: dict[str, Any] | list[Any]) -> Part:
+    """What a record holds now in a dict or a list, which anybody can change, even meanwhile.
+
+    Raises:
+        RecordError: as `dumps`, exact.
+    """
+    return Part(dumps(_copied(value), exact=True))
+
+
+def dumps_fields(fields: Mapping[str, Any]) -> bytes:
+    """The same bytes as `dumps`, of ASCII names and validated scalars, where objects may be models, and dicts and lists are parts.
 
     Raises:
         RecordError: as `dumps`.
     """
     try:
-        plain = True
-        for value in fields.values():
-            if type(value) is dict or type(value) is list:
-                plain = _plain(value, exact=True) and plain
-        return _compact(fields) if plain else rfc8785.dumps(orjson.loads(_compact(fields)))
+        return _compact(fields)
     except _REFUSED as error:
         raise RecordError(f"This value has no canonical form: {error}.") from error
-
-
-def dumps_part(value: Any) -> bytes:
-    """`dumps(value)` of a value that `dumps_fields` has looked through: it stands so in the bytes of the whole."""
-    data = _compact(value)
-    return data if data.isascii() else rfc8785.dumps(orjson.loads(data))
 
 
 def loads(data: bytes) -> Any:
@@ -88,7 +95,19 @@ def decimal(value: float) -> str:
 
 
 def _compact(value: Any) -> bytes:
-    return orjson.dumps(value, default=vars, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+    return orjson.dumps(value, default=_inner, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+
+
+def _inner(value: Any) -> Any:
+    return orjson.Fragment(bytes(value)) if type(value) is Part else vars(value)
+
+
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _copied(item) if type(item) in _CHANGEABLE else item for name, item in tuple(value.items())}
+    if type(value) is list:
+        return [_copied(item) if type(item) in _CHANGEABLE else item for item in tuple(value)]
+    return value
 
 
 def _plain(value: Any, exact: bool) -> bool:

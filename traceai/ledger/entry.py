@@ -55,8 +55,16 @@ class Entry:
 
 
 def fields_of(record: Record, recorded_at: str) -> dict[str, Any]:
-    """The members of the entry that holds `record`; those that are objects are the record's own models."""
-    return {**vars(record), "schema": record.schema_name, "recorded_at": recorded_at}
+    """The members of the entry that holds `record`: models as they are, and dicts and lists in their canonical form.
+
+    Raises:
+        RecordError: a dict or a list that has none.
+    """
+    fields = {**vars(record), "schema": record.schema_name, "recorded_at": recorded_at}
+    for name, value in fields.items():
+        if type(value) is dict or type(value) is list:
+            fields[name] = canonical.part(value)
+    return fields
 
 
 def entry_bytes(fields: dict[str, Any]) -> bytes:

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from pydantic.types import StringConstraints
 
 from traceai.db import tables
-from traceai.ledger import canonical, records
+from traceai.errors import RecordError
+from traceai.ledger import records
 from traceai.ledger.copying import NULL, Line, escaped
 from traceai.ledger.entry import Entry
 from traceai.ledger.records import Record
@@ -99,10 +100,10 @@ _VALUES: dict[Kind, Callable[[Any], Any]] = {
 }
 _TEXTS: dict[Kind, Callable[[Any], str]] = {
     Kind.TEXT: escaped,
-    Kind.INTEGER: str,
-    Kind.BOOLEAN: str,
+    Kind.INTEGER: int.__repr__,
+    Kind.BOOLEAN: bool.__repr__,
     Kind.BYTES: escaped("\\x").__add__,
-    Kind.JSON: lambda value: escaped(canonical.dumps_part(value).decode()),
+    Kind.JSON: lambda part: escaped(part.decode()),
 }
 
 
@@ -121,16 +122,22 @@ def columns(record_type: type[Record]) -> tuple[str, ...]:
 
 
 def values(record_type: type[Record], fields: dict[str, Any]) -> list[Any]:
-    """What the row of an entry with the members `fields` holds, its `journal_index` aside, in the order of `columns`.
-
-    Members that are objects are JSON values, or the models that they are in a record.
-    """
+    """What the row of an entry with the JSON value `fields` holds, its `journal_index` aside, in the order of `columns`."""
     return _read(_runs(record_type, as_text=False), fields, None)
 
 
 def line(record_type: type[Record], fields: dict[str, Any]) -> Line:
-    """The same row as `values`, as PostgreSQL reads it. Of fields that have been brought into canonical form before."""
-    return Line("\t".join(_read(_runs(record_type, as_text=True), fields, NULL)).encode())
+    """The same row, as PostgreSQL reads it, of an entry with the members `fields` (`entry.fields_of`).
+
+    Raises:
+        RecordError: a value of another type than its field has, which no validated record holds.
+    """
+    try:
+        return Line("\t".join(_read(_runs(record_type, as_text=True), fields, NULL)).encode())
+    except (TypeError, AttributeError) as error:
+        raise RecordError(
+            f"A value of this {record_type.schema_name} record is not of its field's type: {error}."
+        ) from error
 
 
 _Run = tuple[tuple[str, ...], list[tuple[str, Callable[[Any], Any] | None]]]
