@@ -162,8 +162,7 @@ class Trace:
             parts = split
         else:
             parts = split_at(module, split, probe=probe)
-        with torch.inference_mode():
-            outputs = parts.head(parts.trunk(probe)).shape[1]
+        outputs = parts.logits(probe).shape[1]
         if outputs != len(classes):
             raise ModelError(
                 f"The network has {outputs} outputs and {len(classes)} classes are named; name one for each output."

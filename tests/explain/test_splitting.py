@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.explain.networks import PlainNet, batch, resnet, with_hidden_layer
+from tests.explain.networks import SIDE, PlainNet, batch, resnet, with_hidden_layer
 from traceai.errors import SplitError
 from traceai.explain import Split, split
 
@@ -41,6 +41,32 @@ class Skipping(PlainNet):
 class Repeating(PlainNet):
     def forward(self, x: Tensor) -> Tensor:
         return self.fc((self.body(x) + self.body(-x)).mean((2, 3)))
+
+
+class Residual(PlainNet):
+    """The last block's branches are no feature map of the whole; their sum is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(8, 8, 3, padding=1)
+        self.right = nn.Conv2d(8, 8, 1)
+        self.join = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.body(x)
+        return self.fc(self.join(self.left(features) + self.right(features)).mean((2, 3)))
+
+
+class Blind(PlainNet):
+    """Has a layer whose map comes to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.side(self.body(x))
+        return self.fc((features * 0.0).mean((2, 3)))
 
 
 class Branching(PlainNet):
@@ -92,8 +118,16 @@ def test_the_closed_form_is_used_only_for_pooled_linear_heads(module: nn.Module,
 def test_a_transformers_resnet_is_split_before_its_pooler() -> None:
     module = resnet()
     parts = split(module)
-    assert parts.layer == "resnet.encoder"
+    assert parts.layer == "resnet.encoder.stages.1"
     assert parts.linear is module.classifier[1]
+
+
+def test_a_resnet_is_split_by_the_name_it_once_went_by() -> None:
+    module = resnet()
+    parts = split(module, "resnet.encoder")
+    assert parts.layer == "resnet.encoder"
+    images = torch.randn(2, 1, 224, 224)
+    assert torch.equal(parts.explain(images).grid, split(module).explain(images).grid)
 
 
 def test_a_hook_on_the_head_rules_out_the_closed_form() -> None:
@@ -127,7 +161,6 @@ def test_a_split_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("module", "at", "reason"),
     [
-        (PlainNet(), None, "at="),
         (PlainNet(), "boddy", "no child"),
         (PlainNet(), "", "no child"),
         (PlainNet(), "pool", "single cell"),
@@ -136,6 +169,10 @@ def test_a_split_cannot_be_changed() -> None:
         (Repeating(), "body", "2 times"),
         (Branching(), "body", "cannot be traced"),
         (Pair(), "body", "single tensor"),
+        (Pair(), None, "single tensor"),
+        (Branching(), None, "cannot be traced"),
+        (Blind(), "side", "do not depend"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 3)), None, "no convolution|feature map"),
     ],
 )
 def test_a_wrong_split_is_refused_with_its_reason(module: nn.Module, at: str | None, reason: str) -> None:
@@ -143,9 +180,42 @@ def test_a_wrong_split_is_refused_with_its_reason(module: nn.Module, at: str | N
         split(module.eval(), at, probe=_probe())
 
 
-def test_a_resnet_cannot_be_split_elsewhere() -> None:
-    with pytest.raises(SplitError, match=r"Split\.of"):
-        split(resnet(), "resnet.embedder")
+def test_a_resnet_is_split_after_any_stage_and_nowhere_else() -> None:
+    assert split(resnet(), "resnet.encoder.stages.0").linear is None
+    with pytest.raises(SplitError, match=r"resnet\.encoder\.stages\.0.*Split\.of"):
+        split(resnet(), "resnet.pooler")
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"),
+    [
+        (PlainNet(), "body"),
+        (Averaged(), "body"),
+        (PooledTwice(), "body"),
+        (Residual(), "join"),
+        (Skipping(), None),
+        (with_hidden_layer(), "4"),
+        (
+            nn.Sequential(
+                nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+            ),
+            "1",
+        ),
+    ],
+)
+def test_the_last_map_that_alone_feeds_the_rest_is_found(module: nn.Module, layer: str | None) -> None:
+    module = module.eval()
+    if layer is None:
+        with pytest.raises(SplitError, match=r"also reads.*Split\.of"):
+            split(module, probe=_probe())
+        return
+    assert split(module, probe=_probe()).layer == layer
+
+
+def test_finding_leaves_no_hook_and_no_state() -> None:
+    module = PlainNet().eval()
+    split(module, probe=_probe())
+    assert not any(part._forward_hooks for part in module.modules())
 
 
 def test_training_mode_is_refused() -> None:

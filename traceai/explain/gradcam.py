@@ -6,6 +6,8 @@ For a feature map A (D, h, w) and a class logit y, the grid is `sum_d alpha_d A_
 `y_k - b_k` exactly. This is class activation mapping (Zhou et al., CVPR 2016), of which Grad-CAM is the general case.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +34,12 @@ class Explanation:
     bias: Tensor | None
     residual: Tensor | None
 
+    @property
+    def degenerate(self) -> Tensor:
+        """(N,) bool: the grid explains nothing, for it is not finite, the same everywhere, or nowhere positive."""
+        low, high = self.grid.amin(dim=(1, 2)), self.grid.amax(dim=(1, 2))
+        return ~(torch.isfinite(low) & torch.isfinite(high) & (high > low) & (high > 0))
+
 
 @dataclass(frozen=True, slots=True)
 class ClassGrids:
@@ -39,6 +47,11 @@ class ClassGrids:
 
     logits: Tensor
     grids: Tensor
+
+
+def single(values: Tensor) -> Tensor:
+    """Half precision as float32; sums over a map need the digits. Anything else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def linear_grids(features: Tensor, weight: Tensor) -> Tensor:
@@ -59,20 +72,38 @@ def linear_grid(features: Tensor, weight: Tensor, target: Tensor) -> Tensor:
     return torch.einsum("ndhw,nd->nhw", features, weight[target]) / (features.shape[2] * features.shape[3])
 
 
+@contextmanager
+def uncached_autocast(device: torch.device) -> Iterator[None]:
+    """The caller's autocast, if any, without its cache of cast weights.
+
+    A cast made in inference mode would be met again by the next one who needs its gradient, here or in the caller's code.
+    """
+    kind = device.type
+    if not torch.is_autocast_enabled(kind):
+        yield
+        return
+    with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False):
+        yield
+
+
 class HeadPass:
     """The head, run once with gradients from a detached feature map; the trunk and every parameter stay untouched.
 
     `torch.autograd.grad` is asked for the feature map alone, so no parameter's `.grad` is read or written, and frozen
     parameters make no difference. The head must treat samples independently, which evaluation mode ensures.
+
+    Args:
+        features: (N, D, h, w), the map that is explained.
+        beside: what else the head reads; held fixed.
     """
 
-    def __init__(self, head: nn.Module, features: Tensor) -> None:
+    def __init__(self, head: nn.Module, features: Tensor, *beside: Tensor) -> None:
         # A caller's own inference mode would forbid the graph; a clone made outside it is an ordinary tensor.
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), uncached_autocast(features.device):
             self._leaf = features.clone().detach().requires_grad_(True)
             # The head gets a copy, for one that begins with an in-place activation may not write to a leaf.
-            self._logits = head(self._leaf.clone())
-        self.logits = self._logits.detach()
+            self._logits = head(self._leaf.clone(), *(fixed.clone().detach() for fixed in beside))
+        self.logits = single(self._logits.detach())
 
     def grid(self, target: Tensor, *, last: bool = True) -> Tensor:
         """Grad-CAM of the logits `target` (N,), shape (N, h, w). `last` frees the graph."""
@@ -80,6 +111,6 @@ class HeadPass:
             # One backward pass serves the batch: a sample's logit depends on no other sample's features.
             chosen = self._logits.gather(1, target.clone()[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, self._leaf, retain_graph=not last)
-        with torch.no_grad():
-            alpha = gradient.mean(dim=(2, 3), keepdim=True)
-            return (alpha * self._leaf).sum(dim=1)
+        with torch.no_grad(), torch.autocast(self._leaf.device.type, enabled=False):
+            alpha = single(gradient).mean(dim=(2, 3))
+            return torch.einsum("ndhw,nd->nhw", single(self._leaf), alpha)

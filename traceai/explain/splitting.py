@@ -7,8 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from traceai.errors import ModelError, SplitError
-from traceai.explain.gradcam import ClassGrids, Explanation, HeadPass, linear_grid, linear_grids
-from traceai.explain.tracing import cut, first_convolution, pooled_linear
+from traceai.explain.families import known
+from traceai.explain.gradcam import (
+    ClassGrids,
+    Explanation,
+    HeadPass,
+    linear_grid,
+    linear_grids,
+    single,
+    uncached_autocast,
+)
+from traceai.explain.tracing import candidates, cut, first_convolution, layers, pooled_linear
 
 _TOLERANCE = 1e-5
 
@@ -21,8 +30,9 @@ class Split:
     Parameters are shared with the network it was made from, never copied.
 
     Attributes:
-        trunk: (N, c, H, W) -> (N, D, h, w); run without gradients.
-        head: (N, D, h, w) -> (N, C).
+        trunk: (N, c, H, W) -> (N, D, h, w), or a tuple of that and of tensors that the head reads beside it, which are not
+            explained; run without gradients.
+        head: (N, D, h, w), and what the trunk gave beside it -> (N, C).
         layer: the name of the trunk's last layer, as it is recorded.
         linear: the head's last layer where the head is global average pooling and a linear layer, else None.
     """
@@ -40,13 +50,21 @@ class Split:
         """
         return cls(trunk=trunk, head=head, layer=layer, linear=pooled_linear(head))
 
+    def logits(self, batch: Tensor) -> Tensor:
+        """(N, C) float32, without an explanation."""
+        features, *beside = self._features(batch)
+        with torch.inference_mode(False), torch.no_grad(), uncached_autocast(batch.device):
+            return single(self.head(features, *beside)).clone()
+
     def explain(
         self, batch: Tensor, target: int | Tensor | Sequence[int] | None = None, *, among: Sequence[int] | None = None
     ) -> Explanation:
         """Logits and signed Grad-CAM of `batch` from one forward pass.
 
+        Under autocast trunk and head run in its precision, and what is made of their output does not.
+
         Args:
-            batch: (N, c, H, W) floating point, preprocessed.
+            batch: (N, c, H, W) floating point, preprocessed, in any memory format.
             target: the class to explain, one for all samples or one each; the arg-max where none is given.
             among: the classes the arg-max is taken over (for instance the defect types); all where none are given.
 
@@ -54,28 +72,34 @@ class Split:
             SplitError: the network is in training mode, or its feature map has no spatial extent.
             ModelError: a target class the network does not have.
         """
-        features = self._features(batch)
+        features, *beside = self._features(batch)
         # Outside any inference mode of the caller's, so that the results are ordinary tensors.
         with torch.inference_mode(False), torch.no_grad():
+            embedding = single(features).mean(dim=(2, 3))
             if self.linear is None:
-                head_pass = HeadPass(self.head, features)
+                head_pass = HeadPass(self.head, features, *beside)
                 logits = head_pass.logits
                 chosen = _target(logits, target, among)
-                return Explanation(logits, chosen, head_pass.grid(chosen), features.mean(dim=(2, 3)), None, None)
-            logits = self.head(features)
+                return Explanation(logits, chosen, head_pass.grid(chosen), embedding, None, None)
+            with uncached_autocast(batch.device):
+                logits = single(self.head(features))
             chosen = _target(logits, target, among)
-            grid = linear_grid(features, self.linear.weight, chosen)
-            bias = torch.zeros_like(logits[:, 0]) if self.linear.bias is None else self.linear.bias[chosen]
-            residual = grid.sum(dim=(1, 2)) + bias - logits.gather(1, chosen[:, None])[:, 0]
-            return Explanation(logits, chosen, grid, features.mean(dim=(2, 3)), bias, residual)
+            with torch.autocast(batch.device.type, enabled=False):
+                grid = linear_grid(single(features), single(self.linear.weight), chosen)
+                bias = torch.zeros_like(logits[:, 0]) if self.linear.bias is None else single(self.linear.bias[chosen])
+                residual = grid.sum(dim=(1, 2)) + bias - logits.gather(1, chosen[:, None])[:, 0]
+            return Explanation(logits, chosen, grid, embedding, bias, residual)
 
     def all_grids(self, batch: Tensor) -> ClassGrids:
         """The grid of every class: closed form for linear heads, else one backward pass of the head per class."""
-        features = self._features(batch)
+        features, *beside = self._features(batch)
         with torch.inference_mode(False), torch.no_grad():
             if self.linear is not None:
-                return ClassGrids(self.head(features), linear_grids(features, self.linear.weight))
-            head_pass = HeadPass(self.head, features)
+                with uncached_autocast(batch.device):
+                    logits = single(self.head(features))
+                with torch.autocast(batch.device.type, enabled=False):
+                    return ClassGrids(logits, linear_grids(single(features), single(self.linear.weight)))
+            head_pass = HeadPass(self.head, features, *beside)
             count, classes = head_pass.logits.shape
             grids = [
                 head_pass.grid(torch.full((count,), k, device=features.device), last=k == classes - 1)
@@ -83,84 +107,130 @@ class Split:
             ]
             return ClassGrids(head_pass.logits, torch.stack(grids, dim=1))
 
-    def _features(self, batch: Tensor) -> Tensor:
+    def _features(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """The map, and what the head reads beside it."""
         if any(part.training for root in (self.trunk, self.head) for part in root.modules()):
             raise SplitError(
                 "the network is in training mode, where dropout and batch statistics make an explanation "
                 "irreproducible; call module.eval() first"
             )
-        with torch.inference_mode():
-            features = self.trunk(batch)
+        with torch.inference_mode(), uncached_autocast(batch.device):
+            found = self.trunk(batch)
+        features, *beside = found if isinstance(found, tuple) and found else (found,)
         if not isinstance(features, Tensor) or features.ndim != 4:
-            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            kind = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
             raise SplitError(
-                f"the output of {self.layer!r} is not a feature map (N, D, h, w) but {found}; split at the last "
-                "convolutional layer"
+                f"the output of {self.layer!r} is not a feature map (N, D, h, w) but {kind}; split at the last "
+                "convolutional layer, or give both parts with Split.of(trunk, head)"
             )
         if features.shape[2] * features.shape[3] <= 1:
             raise SplitError(
                 f"the feature map of {self.layer!r} is a single cell and cannot point anywhere; split at an earlier "
                 "layer or use larger images"
             )
-        return features
+        return (features, *beside)
 
 
 def split(module: nn.Module, at: str | None = None, *, probe: Tensor | None = None) -> Split:
     """Split `module` after the layer `at`, and check on a probe that the split is the same network.
 
-    A transformers `ResNetForImageClassification` needs no `at`: it is split before its pooler. For any other module,
-    `at` is the dotted name of the child whose output is the feature map; the code around that child is traced with
-    torch.fx, the child itself and all its siblings are left as they are. The closed form is used where the head is
-    global average pooling followed by a linear layer, recognised by its structure and confirmed by autograd.
+    The image classifiers of transformers that are ResNet, ConvNeXt, ConvNeXtV2, Swin, ViT and DINOv2, with and without
+    registers, and modules around their backbones, are split by what is known of them: after the last feature map, and
+    before the last block's attention where the logits read a class token. `at` names an earlier layer of theirs. For any
+    other module `at` is the dotted name of the child whose output is the feature map, or is found: the last layer with
+    such a map. The code around that child is traced with torch.fx, the child itself and all its siblings are left as they
+    are. The closed form is used where the head is global average pooling followed by a linear layer, recognised by its
+    structure and confirmed by autograd.
 
     Args:
         module: in evaluation mode; takes (N, c, H, W) and returns (N, C), or an object with such `logits`.
         at: for instance "features" or "layer4.1".
-        probe: a batch the module accepts; two noise images of 224 x 224 where none is given.
+        probe: a batch the module accepts; two noise images where none is given, of 224 x 224 or of the size that the
+            configuration names.
 
     Raises:
-        SplitError: no such child, code that cannot be traced, a feature map of one cell, training mode, or a split
-            whose logits differ from the module's by more than 1e-5.
+        SplitError: no such child, code that cannot be traced, a feature map of one cell, training mode, a head that does
+            not read the map, or a split whose logits differ from the module's by more than 1e-5.
     """
     if any(part.training for part in module.modules()):
         raise SplitError("a network in training mode cannot be split; call module.eval() first")
-    trunk, head, layer = cut(module, at)
-    candidate = Split.of(trunk, head, layer=layer)
     if probe is None:
-        channels = first_convolution(module).in_channels
-        weight = first_convolution(module).weight
-        noise = torch.Generator().manual_seed(0)
-        probe = torch.randn(2, channels, 224, 224, generator=noise).to(weight.device, weight.dtype)
-    _check(module, candidate, probe)
-    return candidate
-
-
-def _check(module: nn.Module, candidate: Split, probe: Tensor) -> None:
+        probe = _noise(module)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), uncached_autocast(probe.device):
             output = module(probe)
-        features = candidate._features(probe)
-        found = HeadPass(candidate.head, features)
     except (RuntimeError, ValueError, TypeError) as problem:
         raise SplitError(
-            f"the network or its split does not accept a batch of shape {tuple(probe.shape)} ({problem}); pass a batch "
-            "it accepts as probe="
+            f"the network does not accept a batch of shape {tuple(probe.shape)} ({problem}); pass a batch it accepts as "
+            "probe="
         ) from problem
     expected = getattr(output, "logits", output)
+    if isinstance(expected, tuple | list):
+        raise SplitError(
+            "the network does not return a single tensor; wrap it so that it returns logits of shape (N, C)"
+        )
     if not isinstance(expected, Tensor) or expected.ndim != 2:
         raise SplitError("the network does not return logits of shape (N, C); wrap it so that it does")
+    if at is None and layers(module) is None:
+        return _found(module, single(expected), probe)
+    return _checked(module, at, single(expected), probe)
+
+
+def _found(module: nn.Module, expected: Tensor, probe: Tensor) -> Split:
+    """The split at the last layer where there is one."""
+    refusals = []
+    for name in candidates(module, probe):
+        try:
+            return _checked(module, name, expected, probe)
+        except SplitError as refusal:
+            refusals.append(str(refusal))
+    reason = f"; at the last of them, {refusals[0]}" if refusals else ""
+    raise SplitError(
+        f"of {len(refusals)} layers of {type(module).__name__} with a feature map none splits it{reason}; name another with "
+        "at='...', or give both parts with Split.of(trunk, head)"
+    )
+
+
+def _checked(module: nn.Module, at: str | None, expected: Tensor, probe: Tensor) -> Split:
+    trunk, head, layer = cut(module, at)
+    candidate = Split.of(trunk, head, layer=layer)
+    try:
+        features, *beside = candidate._features(probe)
+        found = HeadPass(head, features, *beside)
+        blind = candidate.linear is None and torch.equal(found.logits, _flipped(head, features, *beside))
+    except (RuntimeError, ValueError, TypeError) as problem:
+        raise SplitError(f"split at {layer!r}, the network does not run ({problem}); choose another layer") from problem
     if found.logits.shape != expected.shape or not _close(found.logits, expected):
         raise SplitError(
-            f"split at {candidate.layer!r}, trunk and head together do not give the network's own logits; choose the "
-            "layer whose output alone feeds the rest, or give both parts with Split.of(trunk, head)"
+            f"split at {layer!r}, trunk and head together do not give the network's own logits; choose the layer whose output "
+            "alone feeds the rest, or give both parts with Split.of(trunk, head)"
+        )
+    if blind:
+        raise SplitError(
+            f"the logits do not depend on the output of {layer!r}, so it explains nothing; split at another layer"
         )
     if candidate.linear is not None:
         target = found.logits.argmax(dim=1)
         if not _close(candidate.explain(probe, target).grid, found.grid(target)):
             raise SplitError(
-                f"the head after {candidate.layer!r} looks linear but its gradient says otherwise; give both parts "
-                "with Split.of(trunk, head)"
+                f"the head after {layer!r} looks linear but its gradient says otherwise; give both parts with "
+                "Split.of(trunk, head)"
             )
+    return candidate
+
+
+def _flipped(head: nn.Module, features: Tensor, *beside: Tensor) -> Tensor:
+    """What the head says of the same map with its channels in another order."""
+    return HeadPass(head, features.flip(1), *beside).logits
+
+
+def _noise(module: nn.Module) -> Tensor:
+    first = first_convolution(module)
+    named = (getattr(getattr(part, "config", None), "image_size", None) for part in module.modules() if known(part))
+    size = next((size for size in named if size is not None), 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    noise = torch.randn(2, first.in_channels, height, width, generator=torch.Generator().manual_seed(0))
+    return noise.to(first.weight.device, first.weight.dtype)
 
 
 def _close(left: Tensor, right: Tensor) -> bool:

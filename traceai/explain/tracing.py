@@ -1,25 +1,19 @@
-"""Where to cut a network: by name with torch.fx, or by what is known of its family."""
+"""Where to cut a network: by what is known of its family, by name with torch.fx, or at the last map it makes."""
 
+import copy
+import inspect
 import operator
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from traceai.errors import SplitError
+from traceai.explain.families import Chain, Chained, chain, known
 
-
-class FeatureTrunk(nn.Module):
-    """The part of a transformers ResNet before its pooler, with a tensor as output."""
-
-    def __init__(self, embedder: nn.Module, encoder: nn.Module) -> None:
-        super().__init__()
-        self.embedder = embedder
-        self.encoder = encoder
-        self.train(embedder.training)
-
-    def forward(self, batch: Tensor) -> Tensor:
-        features: Tensor = self.encoder(self.embedder(batch)).last_hidden_state
-        return features
+_REMEDY = "give both parts with Split.of(trunk, head)"
 
 
 def cut(module: nn.Module, at: str | None) -> tuple[nn.Module, nn.Module, str]:
@@ -28,12 +22,12 @@ def cut(module: nn.Module, at: str | None) -> tuple[nn.Module, nn.Module, str]:
     Raises:
         SplitError: no `at` for a network of unknown family, no such child, or code that cannot be traced.
     """
-    if type(module).__module__.startswith("transformers."):
-        return _cut_transformers(module, at)
+    found = _chain(module, at)
+    if found is not None:
+        return found.cut(at)
     if at is None:
         raise SplitError(
-            f"{type(module).__name__} is not a family whose feature map is known; name the layer with at='...', or "
-            "give both parts with Split.of(trunk, head)"
+            f"{type(module).__name__} is not a family whose feature map is known; name a layer with at='...'"
         )
     if at not in dict(module.named_modules()) or not at:
         raise SplitError(f"{type(module).__name__} has no child named {at!r}; see module.named_modules()")
@@ -41,17 +35,72 @@ def cut(module: nn.Module, at: str | None) -> tuple[nn.Module, nn.Module, str]:
     return trunk, head, at
 
 
-def _cut_transformers(module: nn.Module, at: str | None) -> tuple[nn.Module, nn.Module, str]:
-    from transformers import ResNetForImageClassification  # noqa: PLC0415 - takes seconds; other networks never need it
+def layers(module: nn.Module) -> tuple[str, ...] | None:
+    """The layers at which a network of a known family is cut, first to last; None for any other network."""
+    found = _chain(module, None)
+    return None if found is None else tuple(found.cuts)
 
-    if not isinstance(module, ResNetForImageClassification) or at not in (None, "resnet.encoder"):
-        raise SplitError(
-            f"of transformers' networks only ResNetForImageClassification is split by itself, at 'resnet.encoder', not "
-            f"{type(module).__name__} at {at!r}; give both parts with Split.of(trunk, head)"
-        )
-    backbone = module.resnet
-    head = nn.Sequential(backbone.pooler, module.classifier).train(module.training)
-    return FeatureTrunk(backbone.embedder, backbone.encoder), head, "resnet.encoder"
+
+def _chain(module: nn.Module, at: str | None) -> Chain | None:
+    """The cuts of a known classifier, or of a module around one known network, unless `at` lies outside that."""
+    found = chain(module)
+    if found is not None:
+        return found
+    inner: list[str] = []
+    for name, part in module.named_modules():
+        if known(part) is not None and not any(name.startswith(f"{outer}.") for outer in inner):
+            inner.append(name)
+    if len(inner) != 1 or not (at is None or at.startswith(f"{inner[0]}.")):
+        return None
+    return _around(module, inner[0])
+
+
+def _around(module: nn.Module, name: str) -> Chain | None:
+    graph, call, result = _traced(module, name)
+    given = [*call.args, *call.kwargs.values()]
+    if len(given) != 1 or not isinstance(given[0], fx.Node) or set(call.kwargs) - {"pixel_values"}:
+        raise SplitError(f"{name!r} is called with more than the images; {_REMEDY}")
+    rest = _after(module, graph, call, result)
+    found = chain(module.get_submodule(name), rest, f"{name}.")
+    if found is None or given[0].op == "placeholder":
+        return found
+    before = _subgraph(module, graph, given[0], until=None)
+
+    def behind(make: Any) -> Any:
+        def parts() -> tuple[nn.Module, nn.Module]:
+            trunk, head = make()
+            return Chained([before, trunk]), head
+
+        return parts
+
+    return Chain({layer: behind(make) for layer, make in found.cuts.items()}, found.default, found.alias)
+
+
+def candidates(module: nn.Module, probe: Tensor) -> list[str]:
+    """The layers whose output is a feature map of more than one cell, called once, last first.
+
+    Pooling layers are left out: the layer before one has the finer map of the same features. Looks at a copy, so that no hook
+    is ever on the module itself.
+    """
+    copied = copy.deepcopy(module)
+    calls: Counter[str] = Counter()
+    found: list[str] = []
+
+    def watch(name: str, part: nn.Module) -> None:
+        def note(_: nn.Module, __: Any, output: object) -> None:
+            calls[name] += 1
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+                found.append(name)
+
+        if not type(part).__module__.endswith(".pooling"):
+            part.register_forward_hook(note)
+
+    for name, part in copied.named_modules():
+        if name:
+            watch(name, part)
+    with torch.inference_mode():
+        copied(probe)
+    return [name for name in reversed(found) if calls[name] == 1]
 
 
 class _Tracer(fx.Tracer):
@@ -65,27 +114,40 @@ class _Tracer(fx.Tracer):
         return not self._at.startswith(module_qualified_name + ".")
 
 
-def _cut_traced(module: nn.Module, at: str) -> tuple[nn.Module, nn.Module]:
-    refusal = f"the code around {at!r} in {type(module).__name__} cannot be traced by torch.fx"
-    remedy = "give both parts with Split.of(trunk, head)"
+def _traced(module: nn.Module, at: str) -> tuple[fx.Graph, fx.Node, fx.Node]:
+    """The code around `at`, its one call in there, and the result."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
     try:
-        graph = _Tracer(at).trace(module)
+        graph = _Tracer(at).trace(module, defaults)
     except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError, AttributeError, NameError, IndexError) as problem:
-        raise SplitError(f"{refusal} ({problem}); {remedy}") from problem
+        raise SplitError(
+            f"the code around {at!r} in {type(module).__name__} cannot be traced by torch.fx ({problem}); {_REMEDY}"
+        ) from problem
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == at]
     if len(calls) != 1:
-        raise SplitError(f"{at!r} is called {len(calls)} times in one forward pass, not once; {remedy}")
-    feature = calls[0]
+        raise SplitError(f"{at!r} is called {len(calls)} times in one forward pass, not once; {_REMEDY}")
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(result, fx.Node):
-        raise SplitError(f"{type(module).__name__} does not return a single tensor; {remedy}")
+        raise SplitError(f"{type(module).__name__} does not return a single tensor; {_REMEDY}")
+    return graph, calls[0], result
 
-    trunk = _subgraph(module, graph, feature, until=None)
-    head = _subgraph(module, graph, result, until=feature)
-    inputs = [node for node in head.graph.nodes if node.op == "placeholder"]
-    if len(inputs) != 1:
-        raise SplitError(f"what follows {at!r} also reads something computed before it; split at a later layer")
-    return trunk.train(module.training), head.train(module.training)
+
+def _cut_traced(module: nn.Module, at: str) -> tuple[nn.Module, nn.Module]:
+    graph, call, result = _traced(module, at)
+    return _subgraph(module, graph, call, until=None), _after(module, graph, call, result)
+
+
+def _after(module: nn.Module, graph: fx.Graph, call: fx.Node, result: fx.Node) -> fx.GraphModule:
+    head = _subgraph(module, graph, result, until=call)
+    if len([node for node in head.graph.nodes if node.op == "placeholder"]) != 1:
+        raise SplitError(
+            f"what follows {str(call.target)!r} also reads something computed before it; split at a later layer"
+        )
+    return head
 
 
 def _subgraph(module: nn.Module, graph: fx.Graph, output: fx.Node, until: fx.Node | None) -> fx.GraphModule:
@@ -106,7 +168,11 @@ def _subgraph(module: nn.Module, graph: fx.Graph, output: fx.Node, until: fx.Nod
         elif node in needed:
             copies[node] = part.node_copy(node, lambda old: copies[old])
     part.output(copies[output])
-    return fx.GraphModule(module, part)
+    made = fx.GraphModule(module, part)
+    ours = set(made.modules()) - set(module.modules())  # whatever is the network's keeps its own mode
+    for container in ours:
+        container.training = module.training
+    return made
 
 
 def first_convolution(module: nn.Module) -> nn.Conv2d:
@@ -147,8 +213,8 @@ def _steps(part: nn.Module) -> Iterator[nn.Module | str | None]:
                 yield None
             yield from _steps(part.get_submodule(str(node.target))) if node.op == "call_module" else (_function(node),)
             previous = node
-    elif type(part) is nn.Sequential:
-        for child in part:
+    elif type(part) in (nn.Sequential, Chained):
+        for child in part.children():
             yield from _steps(child)
     else:
         yield part

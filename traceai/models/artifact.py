@@ -165,10 +165,9 @@ def load(digest: str, blobs: Blobs, *, module: nn.Module | None = None, parts: S
         module = build(manifest.architecture, manifest.classes)
     _fill(module, weights)
     module.eval().requires_grad_(False)
-    at = manifest.layer if isinstance(manifest.architecture, ExternalArchitecture) else None
     size = (2, manifest.preprocessing.channels, manifest.preprocessing.height, manifest.preprocessing.width)
     probe = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    return LoadedModel(digest, manifest, module, parts or split(module, at, probe=probe))
+    return LoadedModel(digest, manifest, module, parts or split(module, manifest.layer, probe=probe))
 
 
 def _verified(file: str, digest: str, blobs: Blobs) -> bytes:
