@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from traceai.explain.splitting import split
-from traceai.models.architectures import Architecture, build
+from traceai.models.architectures import ResidualNetwork, build
 from traceai.models.transformer import TokenClassifier
 
-RESNET_18 = Architecture(
+RESNET_18 = ResidualNetwork(
     channels=3, height=224, width=224, embedding_size=64, hidden_sizes=(64, 128, 256, 512), depths=(2, 2, 2, 2)
 )
 CLASSES = ("good", "crack", "dent", "discoloration", "missing_component", "scratch")

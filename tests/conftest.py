@@ -184,11 +184,13 @@ def register_tiny(
 ) -> str:
     from traceai.images.preprocess import Preprocessing
     from traceai.models import registry
-    from traceai.models.architectures import Architecture, build
+    from traceai.models.architectures import ResidualNetwork, build
     from traceai.models.artifact import Manifest, pack
     from traceai.models.operating_point import OperatingPoint
 
-    architecture = Architecture(channels=1, height=32, width=32, embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1))
+    architecture = ResidualNetwork(
+        channels=1, height=32, width=32, embedding_size=8, hidden_sizes=(8, 16), depths=(1, 1)
+    )
     module = build(architecture, classes, seed=seed)
     manifest, weights = pack(
         module,

@@ -205,12 +205,13 @@ def fields_of(title: str) -> list[str]:
 
 def test_the_manifest_is_documented_field_by_field() -> None:
     from traceai.images.preprocess import Preprocessing
-    from traceai.models.architectures import Architecture
+    from traceai.models.architectures import ResidualNetwork, VisionTransformer
     from traceai.models.artifact import ExternalArchitecture, Manifest, TrainingProvenance
 
     assert fields_of("manifest") == [field.alias or name for name, field in Manifest.model_fields.items()]
     for title, model in {
-        "resnet": Architecture,
+        "resnet": ResidualNetwork,
+        "vit": VisionTransformer,
         "external": ExternalArchitecture,
         "preprocessing": Preprocessing,
         "training": TrainingProvenance,

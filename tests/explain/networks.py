@@ -29,7 +29,7 @@ from transformers import (
     ViTModel,
 )
 
-from traceai.models.architectures import Architecture, build
+from traceai.models.architectures import ResidualNetwork, build
 from traceai.models.transformer import TokenClassifier
 
 CLASSES = ("good", "dark", "bright")
@@ -50,7 +50,7 @@ class PlainNet(nn.Module):
 
 
 def resnet() -> nn.Module:
-    architecture = Architecture(
+    architecture = ResidualNetwork(
         channels=1, height=SIDE, width=SIDE, embedding_size=4, hidden_sizes=(4, 8), depths=(1, 1)
     )
     return build(architecture, CLASSES, seed=3)

@@ -16,11 +16,13 @@ from traceai.errors import BlobMissingError, ModelError, ModelTamperedError
 from traceai.explain import Split
 from traceai.images.blobs import BlobStore
 from traceai.images.preprocess import Preprocessing
-from traceai.models.architectures import Architecture, build
+from traceai.models.architectures import ResidualNetwork, build
 from traceai.models.artifact import ExternalArchitecture, Manifest, TrainingProvenance, load, pack
 from traceai.models.operating_point import OperatingPoint
 
-ARCHITECTURE = Architecture(channels=1, height=SIDE, width=SIDE, embedding_size=4, hidden_sizes=(4, 8), depths=(1, 1))
+ARCHITECTURE = ResidualNetwork(
+    channels=1, height=SIDE, width=SIDE, embedding_size=4, hidden_sizes=(4, 8), depths=(1, 1)
+)
 PREPROCESSING = Preprocessing(height=SIDE, width=SIDE, channels=1, mean=("0.4",), std=("0.2",))
 TRAINING = TrainingProvenance(
     snapshot="ab" * 32, seed=1, steps=2, settings={"learning_rate": "0.004"}, code_version="0", torch_version="2"

@@ -1,6 +1,6 @@
 """`traceai model`: the life of a version."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -62,6 +62,9 @@ def train(
         float | None,
         typer.Option(min=1, max=1e9, help="A time budget instead of --steps; the schedule is fitted to it."),
     ] = None,
+    family: Annotated[
+        Literal["resnet", "vit"], typer.Option(help="A convolutional network, or a vision transformer.")
+    ] = "resnet",
     max_miss: Annotated[
         float, typer.Option(callback=_share, help="Share of calibration defects that may pass.")
     ] = 0.05,
@@ -77,6 +80,7 @@ def train(
     registry.require_name(name)  # before the training, which takes long
     settings = TrainingSettings(
         seed=seed,
+        family=family,
         max_miss_rate=max_miss,
         max_false_alarm_rate=max_false_alarm,
         steps=steps,

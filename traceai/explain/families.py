@@ -94,31 +94,43 @@ class Chained(nn.Sequential):
         return result
 
 
-class _GlobalMean(nn.Module):
-    """Global average pooling, as a ConvNeXt does it: (N, D, h, w) -> (N, D)."""
+class _Mean(nn.Module):
+    """Global average pooling of a map (N, D, h, w) or of tokens (N, L, D) -> (N, D)."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.training = backbone.training
 
     def forward(self, features: Tensor) -> Tensor:
-        return features.mean(dim=(2, 3))
+        return features.mean(dim=1 if features.ndim == 3 else (2, 3))
+
+
+class _ClassToken(nn.Module):
+    """Tokens (N, P + L, D) -> the first of them (N, D)."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.training = backbone.training
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
 
 
 class _Output(nn.Module):
     """The last features of a backbone -> what the backbone returns; a map becomes tokens first where it returns those."""
 
-    def __init__(self, backbone: nn.Module, pool: Callable[[Tensor], Tensor | None], *, flat: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, pool: nn.Module | None, *, flat: bool = False) -> None:
         super().__init__()
         self.training = backbone.training
-        self._pool = pool
+        self.pool = pool
         self._flat = flat
 
     def forward(self, features: Tensor) -> Any:
         from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: PLC0415 - takes seconds
 
         last = as_tokens(features) if self._flat else features
-        return BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=self._pool(last))
+        pooled = None if self.pool is None else self.pool(last)
+        return BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=pooled)
 
 
 class _Logits(nn.Module):
@@ -154,15 +166,15 @@ def _resnet(backbone: Any, base: str, tail: Tail) -> Chain:
 def _convnext(backbone: Any, base: str, tail: Tail) -> Chain:
     steps = {f"{base}embeddings": backbone.embeddings}
     steps |= {f"{base}encoder.stages.{i}": stage for i, stage in enumerate(backbone.encoder.stages)}
-    output = _Output(backbone, lambda features: backbone.layernorm(features.mean(dim=(2, 3))))
-    return _maps(steps, tail.steps(lambda linear: [_GlobalMean(backbone), backbone.layernorm, linear], output))
+    output = _Output(backbone, Chained([_Mean(backbone), backbone.layernorm]))
+    return _maps(steps, tail.steps(lambda linear: [_Mean(backbone), backbone.layernorm, linear], output))
 
 
 def _swin(backbone: Any, base: str, tail: Tail) -> Chain:
     steps: dict[str, nn.Module] = {f"{base}embeddings": SwinEmbedding(backbone.embeddings)}
     steps |= {f"{base}encoder.layers.{i}": SwinStep(stage) for i, stage in enumerate(backbone.encoder.layers)}
     steps[f"{base}layernorm"] = Step(backbone.layernorm)
-    output = _Output(backbone, lambda tokens: None if backbone.pooler is None else tokens.mean(dim=1), flat=True)
+    output = _Output(backbone, None if backbone.pooler is None else _Mean(backbone), flat=True)
     return _maps(steps, tail.steps(_pooled, output))
 
 
@@ -173,7 +185,7 @@ def _vit(backbone: Any, base: str, tail: Tail) -> Chain:
     def block(layer: Any) -> tuple[nn.Module, Block]:
         return layer.layernorm_before, Block(layer.attention, layer.layernorm_after, layer.mlp, (plain, plain))
 
-    output = _Output(backbone, lambda tokens: None if backbone.pooler is None else backbone.pooler(tokens))
+    output = _Output(backbone, backbone.pooler)
     return _tokens(backbone, base, tail, layers, block, output)
 
 
@@ -183,7 +195,7 @@ def _dinov2(backbone: Any, base: str, tail: Tail) -> Chain:
     def block(layer: Any) -> tuple[nn.Module, Block]:
         return layer.norm1, Block(layer.attention, layer.norm2, layer.mlp, (layer.layer_scale1, layer.layer_scale2))
 
-    return _tokens(backbone, base, tail, layers, block, _Output(backbone, lambda tokens: tokens[:, 0]))
+    return _tokens(backbone, base, tail, layers, block, _Output(backbone, _ClassToken(backbone)))
 
 
 def _tokens(

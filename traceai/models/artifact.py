@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from traceai.errors import BlobTamperedError, ModelError, ModelTamperedError
 from traceai.explain.splitting import Split, split
 from traceai.images.preprocess import Preprocessing
-from traceai.models.architectures import Architecture, build
+from traceai.models.architectures import Architecture, ResidualNetwork, VisionTransformer, build
 from traceai.models.operating_point import OperatingPoint
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -70,7 +70,7 @@ class Manifest(BaseModel):
 
     schema_name: Literal["model/1"] = Field(default="model/1", alias="schema")
     name: str
-    architecture: Annotated[Architecture | ExternalArchitecture, Field(discriminator="family")]
+    architecture: Annotated[ResidualNetwork | VisionTransformer | ExternalArchitecture, Field(discriminator="family")]
     preprocessing: Preprocessing
     classes: tuple[str, ...] = Field(min_length=2)
     operating_point: OperatingPoint | None

@@ -86,18 +86,19 @@ class _Steps:
         self._settings = settings = fit._settings
         self._module = module.train()
         self.averaged = copy.deepcopy(module).requires_grad_(False)
-        self._trunk, head, _ = cut(self._module, None)
-        linear = pooled_linear(head)
-        if linear is None:
-            raise TypeError("the family's head is global average pooling and a linear layer")
-        self._linear = linear
-        self._guidance = None if fit._background is None else GridGuidance(fit._background)
+        self._trunk, self._head, _ = cut(self._module, None)
+        self._linear = pooled_linear(self._head)
+        self._guidance = None
+        if fit._background is not None and self._linear is not None:
+            self._guidance = GridGuidance(fit._background)
         scale = [] if self._guidance is None else list(self._guidance.parameters())
         rate, decay = settings.learning_rate, settings.weight_decay
+        last = [] if self._linear is None else list(self._linear.parameters())
+        others = [parameter for parameter in module.parameters() if not any(parameter is one for one in last)]
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": list(self._trunk.parameters()), "lr": rate, "weight_decay": decay},
-                {"params": list(linear.parameters()), "lr": rate * _HEAD_RATE, "weight_decay": decay / _HEAD_RATE},
+                {"params": others, "lr": rate, "weight_decay": decay},
+                {"params": last, "lr": rate * _HEAD_RATE, "weight_decay": decay / _HEAD_RATE},
                 {"params": scale, "lr": rate, "weight_decay": 0.0},
             ],
             betas=(0.9, 0.99),
@@ -119,7 +120,8 @@ class _Steps:
         """One optimiser step; returns its loss."""
         settings = self._settings
         if crop:
-            side = (settings.crop_side, settings.crop_side)
+            # A transformer has as many position embeddings as its input has patches.
+            side = (settings.crop_side,) * 2 if settings.family == "resnet" else (settings.height, settings.width)
             batch = self._views.crops(settings.crop_batch_size, side, settings.crop_smallest)
         else:
             batch = self._views.whole(settings.batch_size)
@@ -136,10 +138,13 @@ class _Steps:
         # Channels last makes convolutions on the CPU up to half as fast again.
         batch = normalised(views.images, self._fit._preprocessing).contiguous(memory_format=torch.channels_last)
         features = self._trunk(batch)
+        if self._linear is None:
+            logits = self._head(*features)
+            return _certain_mean(F.cross_entropy(logits, views.labels, reduction="none"), views.certain)
         cells = F.conv2d(features, self._linear.weight[:, :, None, None], self._linear.bias)
         # The head is linear, so the mean of what it says of each cell is what it says of the mean: the logits.
-        each = F.cross_entropy(cells.mean(dim=(2, 3)), views.labels, reduction="none")
-        loss = (each * views.certain).sum() / views.certain.sum().clamp(min=1)
+        logits = cells.mean(dim=(2, 3))
+        loss = _certain_mean(F.cross_entropy(logits, views.labels, reduction="none"), views.certain)
         if self._fit._guided and self._guidance is not None:
             loss = loss + self._settings.guidance * self._guidance(cells, views.masks, views.labels, views.located)
         return loss
@@ -154,6 +159,10 @@ class _Steps:
             else:
                 kept.copy_(current)
         self._done += 1
+
+
+def _certain_mean(each: Tensor, certain: Tensor) -> Tensor:
+    return (each * certain).sum() / certain.sum().clamp(min=1)
 
 
 def balanced_weights(labels: Tensor, classes: int, background: int | None, good_share: float) -> Tensor:

@@ -81,14 +81,7 @@ def _train(
     pixels = read(parts.fit, snapshot.files, preprocessing, classes)
     mean, std = statistics(pixels.images)
     preprocessing = preprocessing.model_copy(update={"mean": mean, "std": std})
-    architecture = Architecture(
-        channels=channels,
-        height=settings.height,
-        width=settings.width,
-        embedding_size=settings.embedding_size,
-        hidden_sizes=settings.hidden_sizes,
-        depths=settings.depths,
-    )
+    architecture = settings.architecture(channels)
     started = time.monotonic()
     fresh = build(architecture, classes, seed=settings.seed)
     module, steps = Fit(settings, fresh, pixels, preprocessing, classes).run(progress)

@@ -1,10 +1,12 @@
 """What a training depends on besides its data."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from traceai.data.augment import Augmentation
+from traceai.errors import ModelError
+from traceai.models.architectures import ResidualNetwork, VisionTransformer
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -20,8 +22,12 @@ class TrainingSettings(BaseModel):
             schedule spans exactly those, and the result records them: `steps` set to that number repeats the training.
         height, width: of the network's input, in pixels.
         channels: 1 or 3; greyscale if all images are, when None.
+        family: of the network, "resnet" or "vit".
+        embedding_size, hidden_sizes, depths: of a "resnet", see `ResidualNetwork`.
+        patch_size, token_size, blocks, heads, pooling: of a "vit", see `VisionTransformer`.
         crop_share: the share of steps on crops; without masks or without good parts there are none.
-        crop_side: of the crops, in pixels; a crop shows at least `crop_smallest` of the image's side.
+        crop_side: of the crops, in pixels; a "vit" takes them at the side of its input. A crop shows at least
+            `crop_smallest` of the image's side.
         transplants: how often a small defect is put on another, good ground.
         guidance: weight of the loss that holds the evidence grid against the masks; 0 trains without.
         good_share: how often a good part is drawn; defect types share the rest by the square root of their counts.
@@ -38,9 +44,15 @@ class TrainingSettings(BaseModel):
     height: Count = 224
     width: Count = 224
     channels: Literal[1, 3] | None = None
+    family: Literal["resnet", "vit"] = "resnet"
     embedding_size: Count = 24
     hidden_sizes: tuple[Count, ...] = (24, 48, 96)
     depths: tuple[Count, ...] = (1, 1, 1)
+    patch_size: Count = 16
+    token_size: Count = 96
+    blocks: Count = 4
+    heads: Count = 4
+    pooling: Literal["class", "mean"] = "mean"
     batch_size: Annotated[int, Field(ge=2)] = 16
     crop_share: Share = 0.6
     crop_batch_size: Annotated[int, Field(ge=2)] = 32
@@ -56,6 +68,30 @@ class TrainingSettings(BaseModel):
     max_miss_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_false_alarm_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
     threads: Count | None = None
+
+    def architecture(self, channels: Literal[1, 3]) -> ResidualNetwork | VisionTransformer:
+        """The network these settings name.
+
+        Raises:
+            ModelError: numbers that do not go together.
+        """
+        size: dict[str, Any] = {"channels": channels, "height": self.height, "width": self.width}
+        try:
+            if self.family == "vit":
+                return VisionTransformer(
+                    **size,
+                    patch_size=self.patch_size,
+                    hidden_size=self.token_size,
+                    depth=self.blocks,
+                    heads=self.heads,
+                    intermediate_size=2 * self.token_size,
+                    pooling=self.pooling,
+                )
+            return ResidualNetwork(
+                **size, embedding_size=self.embedding_size, hidden_sizes=self.hidden_sizes, depths=self.depths
+            )
+        except ValidationError as problem:
+            raise ModelError(f"no such network can be built: {problem.errors()[0]['msg']}") from problem
 
     def flat(self) -> dict[str, str | int | bool | None]:
         """Every setting by name, floats as decimal strings and sequences with commas, as a manifest holds them."""
