@@ -181,6 +181,8 @@ def register_tiny(
     seed: int = 0,
     point: tuple[str, str] = ("0.66", "0.67"),
     name: str = "tiles",
+    *,
+    approved: bool = True,
 ) -> str:
     from traceai.images.preprocess import Preprocessing
     from traceai.models import registry
@@ -213,6 +215,7 @@ def register_tiny(
             evaluation={"auroc": "0.9"},
             made_by="erin",
         )
-        registry.approve(session, row, actor="ada", reason="Evaluated on the test split.")
-        registry.activate(session, row, actor="ada")
+        if approved:
+            registry.approve(session, row, actor="ada", reason="Evaluated on the test split.")
+            registry.activate(session, row, actor="ada")
     return f"{row.name}@{row.version}"

@@ -229,6 +229,15 @@ def test_the_evaluation_is_documented_field_by_field() -> None:
     ]
 
 
+def test_the_measures_are_documented_field_by_field() -> None:
+    from traceai.explain.quality import Curve, ExplanationQuality
+
+    nothing = ExplanationQuality(
+        0, 0, 0, (), False, None, None, Curve(0, 0, 0), Curve(0, 0, 0), None, None, None, None, 0, None
+    )
+    assert fields_of("Measures") == list(nothing.to_record())
+
+
 def test_the_environment_is_documented() -> None:
     from traceai.inspection.engine import Engine
 

@@ -21,12 +21,17 @@ from traceai.data import store
 from traceai.data.snapshot import Snapshot
 from traceai.db.tables import ModelVersion
 from traceai.errors import ModelError
+from traceai.explain import wording
 from traceai.inspection.history import model_events
 from traceai.ledger.canonical import LARGEST_INTEGER
 from traceai.models import registry
 from traceai.sdk import Trace
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `model list` needs none
+    from collections.abc import Mapping, Sequence
+
+    from traceai.data.snapshot import SnapshotItem
+    from traceai.models.artifact import LoadedModel
     from traceai.models.evaluation import Evaluation
     from traceai.models.training_settings import TrainingSettings
 
@@ -194,8 +199,17 @@ def show(reference: Reference, json: JsonOption = False) -> None:
         row = registry.find(session, reference)
         state = registry.state(session, row.name, row.version)
         events = model_events(session, row.name, row.version)
+        explained = registry.explanations(session, row.name, row.version)
     if json:
-        print_json({**row.model_dump(), "state": state, "events": [event.model_dump() for event in events]})
+        quality = None if explained is None else explained.model_dump()
+        print_json(
+            {
+                **row.model_dump(),
+                "state": state,
+                "events": [event.model_dump() for event in events],
+                "explanations": quality,
+            }
+        )
         return
     facts: dict[str, Any] = {
         "state": state,
@@ -223,6 +237,13 @@ def show(reference: Reference, json: JsonOption = False) -> None:
         {name.replace("_", " "): value for name, value in row.evaluation.items() if isinstance(value, str | int)},
         title="Evaluation",
     )
+    if explained is not None:
+        console.print(
+            f"Explanations measured by {explained.actor}, {moment(explained.occurred_at)}, on {explained.images}:",
+            markup=False,
+            soft_wrap=True,
+        )
+        print_explanations(explained.measures, explained.survives_randomisation)
 
 
 @app.command()
@@ -235,6 +256,12 @@ def evaluate(
             help="train, val or test. Without it: what was held out of its training, or all of another data set."
         ),
     ] = None,
+    explanations: Annotated[
+        bool,
+        typer.Option(
+            "--explanations", help="Measure its explanations as well, and record what is found with the version."
+        ),
+    ] = False,
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -264,18 +291,66 @@ def evaluate(
             classes=model.manifest.classes,
             operating_point=model.manifest.operating_point,
         )
+        explained = None
+        if explanations:
+            images = f"{_images(snapshot, data, split)}, {known}"
+            explained = _measured(trace, row, model, items, snapshot, images, actor_or_operator(actor))
     if json:
-        print_json({"evaluated_on": known, **found.to_record()})
+        quality = {} if explained is None else {"explanations": explained}
+        print_json({"evaluated_on": known, **found.to_record(), **quality})
     else:
         print_evaluation(found, known)
+        if explained is not None:
+            print_explanations(explained["measures"], explained["survives_randomisation"])
+
+
+def _images(snapshot: Snapshot, data: str | None, split: str | None) -> str:
+    if split is not None:
+        return f"all {split} images of {snapshot.name}"
+    return f"all images of {snapshot.name}" if data else f"the images of {snapshot.name} held out of the training"
+
+
+def _measured(
+    trace: Trace,
+    row: ModelVersion,
+    model: "LoadedModel",
+    items: "Sequence[SnapshotItem]",
+    snapshot: Snapshot,
+    images: str,
+    actor: str,
+) -> dict[str, Any]:
+    """Measure the explanations and enter what is found; returns it as it is recorded."""
+    from traceai.explain.summary import METHOD  # noqa: PLC0415
+    from traceai.models.explained import measure_explanations  # noqa: PLC0415
+
+    with progress("measuring the explanations", unit="steps") as advance:
+        found = measure_explanations(model, items, snapshot.files, advance)
+    with trace.database.session() as session:
+        registry.record_explanations(session, row, found, method=METHOD, snapshot=snapshot, images=images, actor=actor)
+    return {"images": images, "survives_randomisation": found.survives, "measures": found.to_record()}
 
 
 @app.command()
-def approve(reference: Reference, reason: ReasonOption, actor: ActorOption = None) -> None:
+def approve(
+    reference: Reference,
+    reason: ReasonOption,
+    despite_explanations: Annotated[
+        str | None, typer.Option(help="Why, although its explanations survive random weights; signed and recorded.")
+    ] = None,
+    actor: ActorOption = None,
+) -> None:
     """Sign for a version that somebody else made."""
     with opened() as trace, trace.database.session() as session:
         row = registry.find(session, reference)
-        registry.approve(session, row, actor=actor_or_operator(actor), reason=reason)
+        registry.approve(session, row, actor=actor_or_operator(actor), reason=reason, waiver=despite_explanations)
+        measured = registry.explanations(session, row.name, row.version) is not None
+    if not measured:
+        console.print(
+            f"Nobody has measured its explanations yet: traceai model evaluate {row.name}@{row.version} --explanations",
+            markup=False,
+            soft_wrap=True,
+            style="yellow",
+        )
     console.print(
         f"Approved {row.name}@{row.version}. Next: traceai model activate {row.name}@{row.version}", markup=False
     )
@@ -297,6 +372,17 @@ def retire(reference: Reference, reason: ReasonOption, actor: ActorOption = None
         row = registry.find(session, reference)
         registry.retire(session, row, actor=actor_or_operator(actor), reason=reason)
     console.print(f"Retired {row.name}@{row.version}.", markup=False)
+
+
+def print_explanations(measures: "Mapping[str, Any]", survives: bool) -> None:
+    """What was measured, each beside its control, and what random weights leave of the maps, layer by layer."""
+    print_facts(
+        {"show what it learnt": wording.survival(survives), **dict(wording.sentences(measures))}, "Explanations"
+    )
+    shown = table("random", ">alone", ">in turn", title="Left of the maps with random weights, from the output down")
+    for layer, alone, cascading in wording.layers(measures):
+        shown.add_row(layer, alone, cascading)
+    console.print(shown)
 
 
 def print_evaluation(found: "Evaluation", known: str = "none of them seen in training") -> None:

@@ -77,6 +77,7 @@ TABLES: dict[type[Record], type[tables.Evidence]] = {
     records.WitnessPolicy: tables.WitnessPolicy,
     records.TablesRebuilt: tables.TablesRebuilt,
     records.Gap: tables.Gap,
+    records.ExplanationQuality: tables.ExplanationQuality,
 }
 _PREFIXES = {"part": "", "operating_point": ""}
 _RENAMED = {"image_pixel_sha256": "pixel_sha256"}

@@ -215,12 +215,12 @@ class ModelVersion(Record):
 
 
 class ModelEvent(Record):
-    """A step in the life of a version: approve, activate, retire."""
+    """A step in the life of a version: approve, activate, retire; waive, before an approval in spite of its explanations."""
 
     schema_name: ClassVar[str] = "model-event/1"
 
     model: ModelRef
-    action: Literal["approve", "activate", "retire"]
+    action: Literal["waive", "approve", "activate", "retire"]
     actor: Name
     reason: Text
 
@@ -234,6 +234,22 @@ class ModelRefused(Record):
     file: Name
     expected: Digest
     found: Digest
+    actor: Name
+
+
+class ExplanationQuality(Record):
+    """How good a version's explanations were found to be, on the images of a data set."""
+
+    schema_name: ClassVar[str] = "explanation-quality/1"
+
+    model: ModelRef
+    method: Name
+    layer: Name
+    snapshot_name: Name
+    snapshot_digest: Digest
+    images: Text
+    survives_randomisation: bool
+    measures: dict[Name, JsonValue]
     actor: Name
 
 
@@ -359,7 +375,7 @@ SCHEMAS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
         Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
-        LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt, Gap,
+        LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt, Gap, ExplanationQuality,
     )
 }  # fmt: skip
 

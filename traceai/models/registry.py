@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text
 from sqlmodel import Session
 
-from traceai.data.snapshot import NAME
+from traceai.data.snapshot import NAME, Snapshot
 from traceai.db.connection import Database
+from traceai.db.tables import ExplanationQuality as ExplanationQualityRow
 from traceai.db.tables import ModelEvent, ModelVersion
 from traceai.errors import (
     ForbiddenError,
+    InputError,
     ModelError,
     ModelNotFoundError,
     ModelStateError,
@@ -26,6 +28,7 @@ from traceai.ledger.records import ModelRef, validated
 if TYPE_CHECKING:  # torch takes seconds to import, and whoever only lists versions needs none
     from torch import nn
 
+    from traceai.explain.quality import ExplanationQuality
     from traceai.explain.splitting import Split
     from traceai.models.artifact import LoadedModel, Manifest
 
@@ -165,11 +168,55 @@ def state(session: Session, name: str, version: int) -> str:
     return "approved" if "approve" in actions else "registered"
 
 
-def approve(session: Session, row: ModelVersion, *, actor: str, reason: str) -> None:
-    """Raises:
-    InputError: no reason.
-    ForbiddenError: whoever made a version cannot sign for it.
-    ModelStateError: it is retired, or approved already.
+def record_explanations(
+    session: Session,
+    row: ModelVersion,
+    found: "ExplanationQuality",
+    *,
+    method: str,
+    snapshot: Snapshot,
+    images: str,
+    actor: str,
+) -> None:
+    """Enter how good the version's explanations were found to be on `images` of `snapshot`."""
+    record = validated(
+        records.ExplanationQuality,
+        {
+            "model": reference_of(row),
+            "method": method,
+            "layer": row.layer,
+            "snapshot_name": snapshot.name,
+            "snapshot_digest": snapshot.digest,
+            "images": images,
+            "survives_randomisation": found.survives,
+            "measures": found.to_record(),
+            "actor": actor,
+        },
+    )
+    log.append(session, [record])
+
+
+def explanations(session: Session, name: str, version: int) -> ExplanationQualityRow | None:
+    """What was found last of a version's explanations; None where they were never measured."""
+    query = (
+        select(ExplanationQualityRow)
+        .where(ExplanationQualityRow.model_name == name, ExplanationQualityRow.model_version == version)  # type: ignore[arg-type]
+        .order_by(ExplanationQualityRow.journal_index.desc())  # type: ignore[attr-defined]
+        .limit(1)
+    )
+    return session.execute(query).scalar_one_or_none()
+
+
+def approve(session: Session, row: ModelVersion, *, actor: str, reason: str, waiver: str | None = None) -> None:
+    """Put a second person's name to a version.
+
+    Args:
+        waiver: why it is approved although its explanations survive random weights; recorded on its own, before the approval.
+
+    Raises:
+        InputError: no reason, or a waiver of what needs none.
+        ForbiddenError: whoever made a version cannot sign for it.
+        ModelStateError: it is retired, or approved already, or its explanations survive random weights and no waiver is given.
     """
     log.lock(session)  # so that two who act on a version at once see each other
     if actor == row.made_by:
@@ -180,6 +227,21 @@ def approve(session: Session, row: ModelVersion, *, actor: str, reason: str) -> 
     if current != "registered":
         raise ModelStateError(f"{row.name}@{row.version} is {current}; only a registered version is approved.")
     records.require_reason(reason)
+    measured = explanations(session, row.name, row.version)
+    survives = measured is not None and measured.survives_randomisation
+    if survives and waiver is None:
+        raise ModelStateError(
+            f"The explanations of {row.name}@{row.version} stay as they are when its weights are random, so they do not show "
+            "what it learnt; explain another layer, or sign for it with --despite-explanations and a reason."
+        )
+    if waiver is not None:
+        if not survives:
+            raise InputError(
+                f"The explanations of {row.name}@{row.version} were not found to survive random weights, so there is nothing to "
+                "waive; leave out --despite-explanations."
+            )
+        records.require_reason(waiver)
+        _event(session, row, "waive", actor, waiver)
     _event(session, row, "approve", actor, reason)
 
 

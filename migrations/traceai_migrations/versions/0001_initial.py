@@ -11,8 +11,8 @@ depends_on = None
 
 APPEND_ONLY = (
     "journal", "tree_node", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused",
-    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "gap", "heat_map",
-    "dataset_image", "checkpoint", "access_log",
+    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "gap",
+    "explanation_quality", "heat_map", "dataset_image", "checkpoint", "access_log",
 )  # fmt: skip
 
 # Against accidents. Malice is not stopped by a trigger; it is found by verification (docs/trust.md).
@@ -286,6 +286,28 @@ def upgrade() -> None:
         sa.UniqueConstraint("origin", name=op.f("uq_ledger_opened_origin")),
     )
     op.create_table(
+        "explanation_quality",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("model_name", sa.String(), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("model_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("layer", sa.String(), nullable=False),
+        sa.Column("snapshot_name", sa.String(), nullable=False),
+        sa.Column("snapshot_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("images", sa.String(), nullable=False),
+        sa.Column("survives_randomisation", sa.Boolean(), nullable=False),
+        sa.Column("measures", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_explanation_quality")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_explanation_quality_journal_index")),
+    )
+    op.create_index(op.f("ix_explanation_quality_model_name"), "explanation_quality", ["model_name"], unique=False)
+    op.create_table(
         "model_event",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
@@ -298,7 +320,7 @@ def upgrade() -> None:
         sa.Column("action", sa.String(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
-        sa.CheckConstraint("action IN ('approve', 'activate', 'retire')", name=op.f("ck_model_event_action")),
+        sa.CheckConstraint("action IN ('waive', 'approve', 'activate', 'retire')", name=op.f("ck_model_event_action")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_event")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_model_event_journal_index")),
     )
@@ -532,6 +554,8 @@ def downgrade() -> None:
     op.drop_table("model_refused")
     op.drop_index(op.f("ix_model_event_model_name"), table_name="model_event")
     op.drop_table("model_event")
+    op.drop_index(op.f("ix_explanation_quality_model_name"), table_name="explanation_quality")
+    op.drop_table("explanation_quality")
     op.drop_table("ledger_opened")
     op.drop_table("ledger_key")
     op.drop_table("ledger_head")

@@ -41,11 +41,24 @@ GAP = records.Gap(
     **samples.shared(26), station="press-4", began_at="2026-11-23T19:20:00.000000Z", ended_at="2026-11-23T19:25:00.000000Z",
     cause_code="declared", cause="The cable was pulled.", delayed=0, lost=3, first_trigger=1041, last_trigger=1043, actor="ada",
 )  # fmt: skip
+QUALITY = records.ExplanationQuality(
+    **samples.shared(27), model=REFUSED.model, method="grad-cam/1", layer="resnet.encoder.stages.2", snapshot_name="tiles",
+    snapshot_digest="5" * 64, images="all val images of tiles", survives_randomisation=False, measures={"defects": 3}, actor="erin",
+)  # fmt: skip
 ENTRIES = [
     *samples.plant().entries,
     *(
         samples.sealed(record)
-        for record in (REFUSED, REPORT, KEY, CONTINUED, REBUILT, GAP, samples.inspection(25, trigger=2**53 - 1))
+        for record in (
+            REFUSED,
+            REPORT,
+            KEY,
+            CONTINUED,
+            REBUILT,
+            GAP,
+            QUALITY,
+            samples.inspection(25, trigger=2**53 - 1),
+        )
     ),
 ]
 ODD = (

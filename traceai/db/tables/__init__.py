@@ -14,6 +14,7 @@ from traceai.db.tables.base import Evidence, table_of
 from traceai.db.tables.evidence import (
     DatasetImage,
     DatasetSnapshot,
+    ExplanationQuality,
     Gap,
     HeatMap,
     Inspection,
@@ -42,6 +43,7 @@ __all__ = [
     "DatasetImage",
     "DatasetSnapshot",
     "Evidence",
+    "ExplanationQuality",
     "Gap",
     "HeatMap",
     "Inspection",
@@ -66,7 +68,7 @@ __all__ = [
 
 EVIDENCE: tuple[type[Evidence], ...] = (
     Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued, LedgerOpened, LedgerKey,
-    WitnessPolicy, TablesRebuilt, Gap,
+    WitnessPolicy, TablesRebuilt, Gap, ExplanationQuality,
 )  # fmt: skip
 APPEND_ONLY: tuple[type[SQLModel], ...] = (
     Journal, TreeNode, *EVIDENCE, HeatMap, DatasetImage, Checkpoint, AccessLog,

@@ -137,7 +137,7 @@ class ModelVersion(Evidence, table=True):
 
 class ModelEvent(Evidence, table=True):
     __tablename__ = "model_event"
-    __table_args__ = (CheckConstraint("action IN ('approve', 'activate', 'retire')", name="action"),)
+    __table_args__ = (CheckConstraint("action IN ('waive', 'approve', 'activate', 'retire')", name="action"),)
 
     model_name: str = Field(index=True)
     model_version: int
@@ -156,6 +156,22 @@ class ModelRefused(Evidence, table=True):
     file: str
     expected: bytes = Field(sa_type=LargeBinary)
     found: bytes = Field(sa_type=LargeBinary)
+    actor: str
+
+
+class ExplanationQuality(Evidence, table=True):
+    __tablename__ = "explanation_quality"
+
+    model_name: str = Field(index=True)
+    model_version: int
+    model_digest: bytes = Field(sa_type=LargeBinary)
+    method: str
+    layer: str
+    snapshot_name: str
+    snapshot_digest: bytes = Field(sa_type=LargeBinary)
+    images: str
+    survives_randomisation: bool
+    measures: dict[str, Any] = Field(sa_type=JSON)
     actor: str
 
 

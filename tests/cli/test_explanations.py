@@ -1,0 +1,102 @@
+"""`model evaluate --explanations`: measured, recorded with the version, shown, and what an approval asks of it."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from tests.cli.conftest import Run
+from tests.conftest import register_tiny
+from traceai.data import store
+from traceai.db.tables import ModelEvent
+from traceai.explain.quality import Curve, ExplanationQuality
+from traceai.explain.randomising import LayerRandomisation
+from traceai.models import registry
+from traceai.sdk import Trace
+
+
+@pytest.fixture
+def data(here: Trace, run: Run, classes: Path) -> str:
+    assert run("data", "import", classes, "--name", "parts").code == 0
+    return "parts"
+
+
+def record(trace: Trace, reference: str, left: float) -> None:
+    """Enter that `left` of the maps is left with random weights."""
+    found = ExplanationQuality(
+        9, 4, 0, (LayerRandomisation("classifier.1", 0.2, 0.2), LayerRandomisation("resnet.embedder", 0.4, left)), left >= 0.5,
+        -0.5, -0.8, Curve(0.2, 0.5, 0.6), Curve(0.8, 0.5, 0.4), None, None, None, None, 0.1, 0.0,
+    )  # fmt: skip
+    with trace.database.session() as session:
+        snapshot = store.snapshot(session, trace.blobs, store.find(session, "parts"))
+        row = registry.find(session, reference)
+        registry.record_explanations(
+            session, row, found, method="grad-cam/1", snapshot=snapshot, images="all of them", actor="erin"
+        )
+
+
+def test_what_is_measured_is_recorded_and_shown(run: Run, here: Trace, data: str) -> None:
+    register_tiny(here, approved=False)
+    measured = run("model", "evaluate", "tiles@1", "--data", data, "--explanations", "--as", "erin", "--json")
+    assert measured.code == 0
+    explained = measured.json["explanations"]
+    assert explained["images"].startswith("all images of parts, ")
+    assert explained["measures"]["defects"] > 0
+    assert explained["measures"]["randomisation"][0]["layer"] == "classifier.1"
+
+    shown = run("model", "show", "tiles@1", "--json").json["explanations"]
+    assert shown["measures"] == explained["measures"]
+    assert (shown["actor"], shown["method"], shown["layer"]) == ("erin", "grad-cam/1", "resnet.encoder")
+    text = run("model", "show", "tiles@1").out
+    assert "change under 2 % noise" in text
+    assert "resnet.embedder.embedder.convolution" in text
+    assert run("ledger", "verify").code == 0
+
+
+def test_a_version_whose_explanations_survive_needs_a_signed_reason(run: Run, here: Trace, data: str) -> None:
+    register_tiny(here, approved=False)
+    record(here, "tiles@1", left=0.61)
+    refused = run("model", "approve", "tiles@1", "--reason", "Good on lot 7.", "--as", "ada")
+    assert refused.code == 2
+    assert "do not show what it learnt" in refused.err
+    assert registry_state(here) == "registered"
+
+    assert run(
+        "model", "approve", "tiles@1", "--reason", "Good on lot 7.", "--as", "ada",
+        "--despite-explanations", "Only used to sort; a person looks at every part.",
+    ).code == 0  # fmt: skip
+    with here.database.session() as session:
+        steps = [(event.action, event.actor, event.reason) for event in session.execute(select(ModelEvent)).scalars()]
+    assert steps == [
+        ("waive", "ada", "Only used to sort; a person looks at every part."),
+        ("approve", "ada", "Good on lot 7."),
+    ]
+    assert "waive" in run("model", "show", "tiles@1").out
+
+
+def test_the_last_measurement_speaks(run: Run, here: Trace, data: str) -> None:
+    register_tiny(here, approved=False)
+    record(here, "tiles@1", left=0.61)
+    record(here, "tiles@1", left=0.12)
+    assert run("model", "approve", "tiles@1", "--reason", "Good on lot 7.", "--as", "ada").code == 0
+
+
+def test_there_is_nothing_to_waive_where_nothing_survives(run: Run, here: Trace, data: str) -> None:
+    register_tiny(here, approved=False)
+    command = ("model", "approve", "tiles@1", "--reason", "Good.", "--as", "ada", "--despite-explanations", "Why not.")
+    assert "nothing to waive" in run(*command).err
+    record(here, "tiles@1", left=0.12)
+    assert "nothing to waive" in run(*command).err
+    assert registry_state(here) == "registered"
+
+
+def test_an_approval_of_what_was_never_measured_says_so(run: Run, here: Trace) -> None:
+    register_tiny(here, approved=False)
+    found = run("model", "approve", "tiles@1", "--reason", "Good.", "--as", "ada")
+    assert found.code == 0
+    assert "model evaluate tiles@1 --explanations" in found.out
+
+
+def registry_state(trace: Trace) -> str:
+    with trace.database.session() as session:
+        return registry.state(session, "tiles", 1)
