@@ -13,7 +13,15 @@ from traceai_reports.document import CONTENT_WIDTH, Heading, moment, render, sec
 from traceai_reports.figures import OutcomeChart, RateChart, Tiles
 from traceai_reports.gallery import Gallery
 from traceai_reports.listing import decision_table, failed_table
-from traceai_reports.provenance import evaluation, ledger, lineage, model_identity, not_approved, not_quoted
+from traceai_reports.provenance import (
+    evaluation,
+    explanations,
+    ledger,
+    lineage,
+    model_identity,
+    not_approved,
+    not_quoted,
+)
 from traceai_reports.typography import ALERT_PANEL, NOTE, NUMBER, SUBTITLE, TITLE, VALUE, markup
 
 _KIND = "Inspection audit report"
@@ -234,6 +242,7 @@ def _models(content: AuditReport) -> list[Flowable]:
             *section(f"{model.label}{used}", 1),
             facts([*model_identity(model)[1:], *lineage(model)]),
             KeepTogether([Spacer(0, 2), *evaluation(model)]),
+            *explanations(model),
         ]
     return story
 

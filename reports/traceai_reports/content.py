@@ -127,13 +127,34 @@ class Signature:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explained:
+    """How good a version's explanations were found to be.
+
+    Attributes:
+        survive: they stay as they are when all weights are random.
+        findings: (what, how much and beside which control), in the order to print.
+        layers: by group of parameters, from the output down: its name, and what is left of the maps with it random, alone and
+            together with all before it.
+    """
+
+    measured: Signature
+    method: str
+    layer: str
+    images: str
+    survive: bool
+    findings: tuple[tuple[str, str], ...]
+    layers: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelVersion:
     """A model version and where it comes from. `None` stands for what is not on record, and the report says so.
 
     Attributes:
         evaluation: Facts from its evaluation, (what, value), in the order to print.
         training: Facts from its training, likewise.
-        approved, activated, retired: The steps on record when the decision was made, or in force in the period.
+        explained: What was found last of its explanations.
+        waived, approved, activated, retired: The steps on record when the decision was made, or in force in the period.
         unread: Stands for the entry of its registration; then everything that it says is missing.
     """
 
@@ -147,6 +168,8 @@ class ModelVersion:
     operating_point: OperatingPoint | None = None
     snapshot: Snapshot | None = None
     trained: Signature | None = None
+    explained: Explained | Unreadable | None = None
+    waived: Signature | Unreadable | None = None
     approved: Signature | Unreadable | None = None
     activated: Signature | Unreadable | None = None
     retired: Signature | Unreadable | None = None

@@ -14,6 +14,7 @@ from traceai_reports.pictures import Picture, Plate
 from traceai_reports.provenance import (
     alert,
     evaluation,
+    explanations,
     ledger,
     lineage,
     model_identity,
@@ -328,6 +329,7 @@ def _model(content: DecisionReport) -> list[Flowable]:
         facts(model_identity(model)),
         KeepTogether([Heading("Lineage and approval", 1), facts(lineage(model))]),
         KeepTogether(evaluation(model)),
+        *explanations(model),
     ]
 
 

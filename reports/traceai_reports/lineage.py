@@ -9,6 +9,7 @@ from sqlmodel import Session
 from traceai.clock import parse_timestamp
 from traceai.data.layouts import SPLITS
 from traceai.db import tables
+from traceai.explain import wording
 from traceai.inspection.history import Filter
 from traceai.ledger import records
 from traceai_reports import content
@@ -19,6 +20,7 @@ _inspection = tables.table_of(tables.Inspection)
 _version = tables.table_of(tables.ModelVersion)
 _event = tables.table_of(tables.ModelEvent)
 _snapshot = tables.table_of(tables.DatasetSnapshot)
+_quality = tables.table_of(tables.ExplanationQuality)
 _c = _inspection.c
 
 # What is printed of an evaluation and of a training, in this order; the record keeps the rest.
@@ -72,6 +74,8 @@ def _told(
         "name": name,
         "version": version,
         "digest": digest,
+        "explained": _explained(session, quotes, name, version, before),
+        "waived": steps.get("waive"),
         "approved": steps.get("approve"),
         "activated": steps.get("activate"),
         "retired": steps.get("retire"),
@@ -125,6 +129,41 @@ def _steps(
                 by=record.actor, at=parse_timestamp(record.occurred_at), reason=record.reason
             )
     return last
+
+
+def _explained(
+    session: Session, quotes: Quotes, name: str, version: int, before: int | None
+) -> content.Explained | Unreadable | None:
+    """The last measurement of a version's explanations, of those that precede entry `before`."""
+    query = (
+        select(_quality.c.journal_index)
+        .where(_quality.c.model_name == name, _quality.c.model_version == version)
+        .order_by(_quality.c.journal_index.desc())
+        .limit(1)
+    )
+    if before is not None:
+        query = query.where(_quality.c.journal_index < before)
+    index = session.execute(query).scalars().first()
+    if index is None:
+        return None
+    record = quotes.record(index, records.ExplanationQuality)
+    if isinstance(record, Unreadable):
+        return record
+    try:
+        findings, layers = wording.sentences(record.measures), wording.layers(record.measures)
+    except (KeyError, TypeError, ValueError):  # sealed by something else than this program
+        return quotes.refuse(index)
+    if (record.model.name, record.model.version) != (name, version):
+        return quotes.refuse(index)
+    return content.Explained(
+        measured=Signature(by=record.actor, at=parse_timestamp(record.occurred_at)),
+        method=record.method,
+        layer=record.layer,
+        images=record.images,
+        survive=record.survives_randomisation,
+        findings=tuple(findings),
+        layers=tuple(layers),
+    )
 
 
 def _trained_on(session: Session, quotes: Quotes, model: records.ModelVersion) -> content.Snapshot | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from reportlab.lib.colors import Color
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer
 
+from traceai.explain import wording
 from traceai_reports.blocks import Fact, bullets, callout, digest, facts, grid, key, or_missing, prose, text, verbatim
 from traceai_reports.content import Ledger, LedgerFact, ModelVersion, Signature, SignedCheckpoint, Unreadable
 from traceai_reports.document import CONTENT_WIDTH, Heading, moment, section
@@ -86,6 +87,8 @@ def lineage(model: ModelVersion) -> list[Fact]:
     approved = signed(model.approved)
     if model.approved is None:
         approved = Paragraph(alert("NOT APPROVED"), LABEL)
+    if model.waived is not None:
+        rows.append(("In spite of its explanations", signed(model.waived)))
     rows += [("Approved", approved), ("Activated", signed(model.activated))]
     if model.retired is not None:
         rows.append(("Retired", signed(model.retired)))
@@ -132,6 +135,39 @@ def evaluation(model: ModelVersion, level: int = 1) -> list[Flowable]:
         return [Heading("Evaluation", level), prose("No evaluation of this version is on record.", style=NOTE)]
     rows = [(markup(name), value) for name, value in model.evaluation]
     return [Heading("Evaluation", level), facts(rows)]
+
+
+def explanations(model: ModelVersion, level: int = 1) -> list[Flowable]:
+    """How good the version's explanations are, as far as anybody has measured it."""
+    found, heading = model.explained, Heading("Quality of the explanations", level)
+    if found is None:
+        return [heading, prose("Nobody has measured how good this version's explanations are.", style=NOTE)]
+    if isinstance(found, Unreadable):
+        return [heading, unread(found)]
+    verdict = wording.survival(found.survive)
+    rows: list[Fact] = [
+        ("Show what the network learnt", Paragraph(alert(verdict), LABEL) if found.survive else verdict),
+        ("Measured", signed(found.measured)),
+        ("Images", found.images),
+        ("Method and layer", f"{found.method}, {found.layer}"),
+        *((name.capitalize(), value) for name, value in found.findings),
+    ]
+    table = grid(
+        ("Made random, from the output down", "alone", "with all above"),
+        [
+            [text(layer), Paragraph(alone, SMALL_RIGHT), Paragraph(turn, SMALL_RIGHT)]
+            for layer, alone, turn in found.layers
+        ],
+        (CONTENT_WIDTH - 150, 70, 80),
+        right=(1, 2),
+        padding=1.6,
+    )
+    note = prose(
+        "How much of the order of the maps' cells is left (mean |Spearman rank correlation|, 1 is all, 0 is nothing) when weights "
+        "are random. With all of them random, a map that shows what the network learnt is gone.",
+        style=NOTE,
+    )
+    return [KeepTogether([heading, facts(rows)]), Spacer(0, 6), table, Spacer(0, 3), note]
 
 
 def ledger(state: Ledger, extra: list[Fact], last: int | None) -> list[Flowable]:

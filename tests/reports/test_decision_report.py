@@ -15,7 +15,7 @@ from traceai.errors import InputError
 from traceai.ledger.note import COSIGNATURE, ED25519, SigningKey, sign_note
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai_reports import decision_report
-from traceai_reports.content import ClassScore, OperatingPoint, Part, Review, Snapshot, Unreadable
+from traceai_reports.content import ClassScore, OperatingPoint, Part, Review, Signature, Snapshot, Unreadable
 from traceai_reports.document import MARGIN
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,25 @@ def test_a_model_that_nobody_approved_is_prominent(out):
     first, *rest = reading.pages(out)
     assert "Model version not approved" in first
     assert "NOT APPROVED" in " ".join(rest)
+
+
+def test_how_good_the_explanations_are_is_printed_beside_its_controls(out):
+    found = written(samples.decision(), out)
+    assert "Quality of the explanations" in found
+    assert "yes: with random weights they are gone" in found
+    assert "88.7% (a random cell: 6.1%)" in found
+    assert "resnet.embedder.embedder.convolution 0.35 0.08" in found
+    never = samples.decision(model=samples.model(explained=None))
+    assert "Nobody has measured how good this version's explanations are." in written(never, out)
+
+
+def test_explanations_that_survive_random_weights_are_called_that_and_the_waiver_is_quoted(out):
+    waived = Signature(by="dr.lindqvist", at=samples.START, reason="A person looks at every part.")
+    model = samples.model(explained=samples.explained(survive=True), waived=waived)
+    found = written(samples.decision(model=model), out)
+    assert "NO: they stay as they are when all weights are random" in found
+    assert "In spite of its explanations dr.lindqvist" in found
+    assert "A person looks at every part." in found
 
 
 def test_a_simulated_review_is_labelled_wherever_it_is_shown(out):
