@@ -8,6 +8,7 @@ from sqlalchemy import select
 from tests.cli.conftest import Run
 from tests.conftest import register_tiny
 from traceai.data import store
+from traceai.data.synth import Scene, write_dataset
 from traceai.db.tables import ModelEvent
 from traceai.explain.quality import Curve, ExplanationQuality
 from traceai.explain.randomising import LayerRandomisation
@@ -100,3 +101,22 @@ def test_an_approval_of_what_was_never_measured_says_so(run: Run, here: Trace) -
 def registry_state(trace: Trace) -> str:
     with trace.database.session() as session:
         return registry.state(session, "tiles", 1)
+
+
+@pytest.mark.slow
+def test_a_transformer_is_trained_and_explained_where_it_is_asked_to(run: Run, here: Trace, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "drawn", count=60, seed=3, defect_rate=0.5, scene=Scene(size=64), workers=1)
+    assert run("data", "import", folder, "--name", "drawn").code == 0
+    command = ("model", "train", "drawn", "--data", "drawn", "--family", "vit", "--steps", 2, "--as", "erin")
+    refused = run(*command, "--layer", "encoder.7")
+    assert refused.code == 2
+    assert "backbone.layers.0.layernorm_before" in refused.err
+    trained = run(*command, "--layer", "backbone.layers.3.layernorm_before", "--json")
+    assert trained.code == 0
+    assert trained.json["layer"] == "backbone.layers.3.layernorm_before"
+    assert trained.json["architecture"].startswith("vit (96x4, 4 heads, patches of 16), mean pooling")
+    measured = run("model", "evaluate", "drawn@1", "--explanations", "--json").json["explanations"]
+    assert measured["images"] == "the images held out of training of drawn, none of them seen in training"
+    layers = [one["layer"] for one in measured["measures"]["randomisation"]]
+    assert {"backbone.layers.0", "backbone.embeddings.position_embeddings"} < set(layers)
+    assert "backbone.embeddings.cls_token" in layers

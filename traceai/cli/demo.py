@@ -131,16 +131,24 @@ class _Story:
     # --- 2 --------------------------------------------------------------------------------------------------------
 
     def _model(self, name: str) -> ModelVersion:
-        from traceai.cli.model import print_evaluation, train_and_register  # noqa: PLC0415
+        from traceai.cli.model import (  # noqa: PLC0415
+            measure_and_record,
+            print_evaluation,
+            print_explanations,
+            train_and_register,
+        )
         from traceai.models import registry  # noqa: PLC0415
         from traceai.models.training_settings import TrainingSettings  # noqa: PLC0415
 
         settings = TrainingSettings(seed=self.seed, steps=self.steps)
         version, evaluation = train_and_register(self.trace, name, name, settings, ENGINEER)
         print_evaluation(evaluation)
+        explained = measure_and_record(self.trace, version, ENGINEER)
+        print_explanations(explained["measures"], explained["survives_randomisation"])
+        waiver = "SIMULATED waiver for a demonstration." if explained["survives_randomisation"] else None
         reason = f"SIMULATED approval for a demonstration, on {evaluation.images} held-out images."
         with self.trace.database.session() as session:
-            registry.approve(session, version, actor=APPROVER, reason=reason)
+            registry.approve(session, version, actor=APPROVER, reason=reason, waiver=waiver)
             registry.activate(session, version, actor=APPROVER)
         print_facts(
             {

@@ -1,5 +1,6 @@
 """`traceai model`: the life of a version."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -28,7 +29,7 @@ from traceai.models import registry
 from traceai.sdk import Trace
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `model list` needs none
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from traceai.data.snapshot import SnapshotItem
     from traceai.models.artifact import LoadedModel
@@ -70,6 +71,10 @@ def train(
     family: Annotated[
         Literal["resnet", "vit"], typer.Option(help="A convolutional network, or a vision transformer.")
     ] = "resnet",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="The layer to explain, such as an earlier one with a finer grid; the last map without it."),
+    ] = None,
     max_miss: Annotated[
         float, typer.Option(callback=_share, help="Share of calibration defects that may pass.")
     ] = 0.05,
@@ -92,7 +97,7 @@ def train(
         max_seconds=seconds,
     )
     with opened() as trace:
-        row, found = train_and_register(trace, name, data, settings, actor_or_operator(actor))
+        row, found = train_and_register(trace, name, data, settings, actor_or_operator(actor), layer)
     if json:
         print_json({**row.model_dump(), "evaluation": found.to_record()})
         return
@@ -106,19 +111,26 @@ def train(
 
 
 def train_and_register(
-    trace: Trace, name: str, data: str, settings: "TrainingSettings", made_by: str
+    trace: Trace, name: str, data: str, settings: "TrainingSettings", made_by: str, layer: str | None = None
 ) -> tuple[ModelVersion, "Evaluation"]:
-    """Train on a stored snapshot, evaluate on its held-out images, register the result."""
+    """Train on a stored snapshot, evaluate on its held-out images, register the result, to be explained at `layer`.
+
+    Raises:
+        SplitError: such a network is not cut there; known before the training.
+    """
     from traceai.explain.splitting import split  # noqa: PLC0415
-    from traceai.models import artifact  # noqa: PLC0415
+    from traceai.models import architectures, artifact  # noqa: PLC0415
     from traceai.models.evaluation import evaluate  # noqa: PLC0415
     from traceai.models.training import train as fit  # noqa: PLC0415
 
     snapshot = stored_snapshot(trace, data)
+    if layer is not None:
+        split(architectures.build(settings.architecture(settings.channels or 1), ("good", "defect")), layer)
     with progress("training", unit="steps") as advance:
         result = fit(snapshot, settings, lambda done, total, loss: advance(done, total, f"loss {loss:.3f}"))
+    parts = split(result.module, layer)
     found = evaluate(
-        result.module,
+        parts,
         result.partition.evaluate,
         snapshot.files,
         preprocessing=result.preprocessing,
@@ -132,7 +144,7 @@ def train_and_register(
         preprocessing=result.preprocessing,
         classes=result.classes,
         operating_point=result.operating_point,
-        layer=split(result.module).layer,
+        layer=parts.layer,
         training=result.provenance,
     )
     evaluation = {"evaluated_on": result.partition.rule, **found.to_record()}
@@ -267,34 +279,22 @@ def evaluate(
 ) -> None:
     """Judge a version on labelled images: AUROC, confusion, types, where its explanations point."""
     from traceai.models.evaluation import evaluate as judge  # noqa: PLC0415
-    from traceai.models.partition import acquaintance, partition  # noqa: PLC0415
 
     with opened() as trace:
         with trace.database.session() as session:
             row = registry.find(session, reference)
-        trained_on = None
-        if row.snapshot_digest is not None:
-            trained_on = stored_snapshot(trace, f"{row.snapshot_name}@{row.snapshot_digest.hex()}")
-        snapshot = stored_snapshot(trace, data) if data else trained_on
-        if snapshot is None:
-            raise ModelError(f"{reference} does not name its training data; choose a data set with --data.")
-        items = snapshot.items if data else partition(snapshot).evaluate
-        if split is not None:
-            items = tuple(item for item in snapshot.items if item.split == split)
-        known = acquaintance(trained_on, items) if trained_on else "what the network was trained on is not on record"
+        judged = _judged(trace, row, data, split)
         model = registry.load(trace.database, trace.blobs, registry.reference_of(row), actor=actor_or_operator(actor))
         found = judge(
             model.split,
-            items,
-            snapshot.files,
+            judged.items,
+            judged.snapshot.files,
             preprocessing=model.manifest.preprocessing,
             classes=model.manifest.classes,
             operating_point=model.manifest.operating_point,
         )
-        explained = None
-        if explanations:
-            images = f"{_images(snapshot, data, split)}, {known}"
-            explained = _measured(trace, row, model, items, snapshot, images, actor_or_operator(actor))
+        known = judged.known
+        explained = _measure_and_record(trace, row, model, judged, actor_or_operator(actor)) if explanations else None
     if json:
         quality = {} if explained is None else {"explanations": explained}
         print_json({"evaluated_on": known, **found.to_record(), **quality})
@@ -304,29 +304,54 @@ def evaluate(
             print_explanations(explained["measures"], explained["survives_randomisation"])
 
 
-def _images(snapshot: Snapshot, data: str | None, split: str | None) -> str:
+@dataclass(frozen=True)
+class _Judged:
+    """The images that a version is judged on, and in words which they are and whether the network knows them."""
+
+    snapshot: Snapshot
+    items: "tuple[SnapshotItem, ...]"
+    which: str
+    known: str
+
+
+def _judged(trace: Trace, row: ModelVersion, data: str | None = None, split: str | None = None) -> _Judged:
+    from traceai.models.partition import acquaintance, partition  # noqa: PLC0415
+
+    trained_on = None
+    if row.snapshot_digest is not None:
+        trained_on = stored_snapshot(trace, f"{row.snapshot_name}@{row.snapshot_digest.hex()}")
+    snapshot = stored_snapshot(trace, data) if data else trained_on
+    if snapshot is None:
+        raise ModelError(f"{row.name}@{row.version} does not name its training data; choose a data set with --data.")
     if split is not None:
-        return f"all {split} images of {snapshot.name}"
-    return f"all images of {snapshot.name}" if data else f"the images of {snapshot.name} held out of the training"
+        items, which = tuple(item for item in snapshot.items if item.split == split), f"all {split} images of"
+    elif data:
+        items, which = snapshot.items, "all images of"
+    else:
+        items, which = partition(snapshot).evaluate, "the images held out of training of"
+    known = acquaintance(trained_on, items) if trained_on else "what the network was trained on is not on record"
+    return _Judged(snapshot, items, f"{which} {snapshot.name}", known)
 
 
-def _measured(
-    trace: Trace,
-    row: ModelVersion,
-    model: "LoadedModel",
-    items: "Sequence[SnapshotItem]",
-    snapshot: Snapshot,
-    images: str,
-    actor: str,
+def measure_and_record(trace: Trace, row: ModelVersion, actor: str) -> dict[str, Any]:
+    """Measure a version's explanations on the images held out of its training, and enter what is found; returns it as recorded."""
+    model = registry.load(trace.database, trace.blobs, registry.reference_of(row), actor=actor)
+    return _measure_and_record(trace, row, model, _judged(trace, row), actor)
+
+
+def _measure_and_record(
+    trace: Trace, row: ModelVersion, model: "LoadedModel", judged: _Judged, actor: str
 ) -> dict[str, Any]:
-    """Measure the explanations and enter what is found; returns it as it is recorded."""
     from traceai.explain.summary import METHOD  # noqa: PLC0415
     from traceai.models.explained import measure_explanations  # noqa: PLC0415
 
-    with progress("measuring the explanations", unit="steps") as advance:
-        found = measure_explanations(model, items, snapshot.files, advance)
+    with progress("measuring explanations", unit="steps") as advance:
+        found = measure_explanations(model, judged.items, judged.snapshot.files, advance)
+    images = f"{judged.which}, {judged.known}"
     with trace.database.session() as session:
-        registry.record_explanations(session, row, found, method=METHOD, snapshot=snapshot, images=images, actor=actor)
+        registry.record_explanations(
+            session, row, found, method=METHOD, snapshot=judged.snapshot, images=images, actor=actor
+        )
     return {"images": images, "survives_randomisation": found.survives, "measures": found.to_record()}
 
 

@@ -24,7 +24,7 @@ class ExplanationSummary:
     """The recorded numbers of one grid, computed from its stored float16 values, not from what these were rounded from.
 
     Attributes:
-        method: "grad-cam/1".
+        method: how the grid was made, "grad-cam/1" by this package.
         layer: the layer whose output was explained.
         target: the name of the class whose logit was explained.
         shape: (h, w).
@@ -83,8 +83,16 @@ class ExplanationSummary:
         logit = None
         if self.bias is not None and self.residual is not None:
             logit = self.total + self.bias - self.residual
-        again = summarise(stored, self.shape, layer=self.layer, target=self.target, bias=self.bias, logit=logit)
-        for name in ("method", "minimum", "maximum", "total", "positive_fraction", "peak", "degenerate"):
+        again = summarise(
+            stored,
+            self.shape,
+            layer=self.layer,
+            target=self.target,
+            bias=self.bias,
+            logit=logit,
+            method=self.method,
+        )
+        for name in ("minimum", "maximum", "total", "positive_fraction", "peak", "degenerate"):
             if getattr(again, name) != getattr(self, name):
                 raise VerificationError(
                     f"the grid's {name} is {getattr(again, name)}, the record says {getattr(self, name)}"
@@ -122,8 +130,13 @@ def summarise(
     target: str,
     bias: float | None = None,
     logit: float | None = None,
+    method: str = METHOD,
 ) -> ExplanationSummary:
-    """The summary of stored grid bytes; `bias` and `logit` of the target are given together, for linear heads only.
+    """The summary of stored grid bytes.
+
+    Args:
+        bias, logit: of the target; given together, for linear heads only.
+        method: what made the grid; an anomaly map has a name of its own.
 
     Raises:
         VerificationError: `stored` has not the size that `shape` says.
@@ -143,7 +156,7 @@ def summarise(
     elif grid.max() <= 0:
         degenerate = "nothing-positive"
     return ExplanationSummary(
-        method=METHOD,
+        method=method,
         layer=layer,
         target=target,
         shape=(int(shape[0]), int(shape[1])),
