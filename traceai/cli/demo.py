@@ -131,12 +131,8 @@ class _Story:
     # --- 2 --------------------------------------------------------------------------------------------------------
 
     def _model(self, name: str) -> ModelVersion:
-        from traceai.cli.model import (  # noqa: PLC0415
-            measure_and_record,
-            print_evaluation,
-            print_explanations,
-            train_and_register,
-        )
+        from traceai.cli.judging import measure_and_record, print_evaluation, print_explanations  # noqa: PLC0415
+        from traceai.cli.model import train_and_register  # noqa: PLC0415
         from traceai.models import registry  # noqa: PLC0415
         from traceai.models.training_settings import TrainingSettings  # noqa: PLC0415
 
