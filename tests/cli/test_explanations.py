@@ -111,10 +111,10 @@ def test_a_transformer_is_trained_and_explained_where_it_is_asked_to(run: Run, h
     refused = run(*command, "--layer", "encoder.7")
     assert refused.code == 2
     assert "backbone.layers.0.layernorm_before" in refused.err
-    trained = run(*command, "--layer", "backbone.layers.3.layernorm_before", "--json")
+    trained = run(*command, "--layer", "backbone.layers.2.layernorm_before", "--json")
     assert trained.code == 0
-    assert trained.json["layer"] == "backbone.layers.3.layernorm_before"
-    assert trained.json["architecture"].startswith("vit (96x4, 4 heads, patches of 16), mean pooling")
+    assert trained.json["layer"] == "backbone.layers.2.layernorm_before"
+    assert trained.json["architecture"].startswith("vit (96x3, 4 heads, patches of 16), mean pooling")
     measured = run("model", "evaluate", "drawn@1", "--explanations", "--json").json["explanations"]
     assert measured["images"] == "the images held out of training of drawn, none of them seen in training"
     layers = [one["layer"] for one in measured["measures"]["randomisation"]]

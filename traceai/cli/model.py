@@ -52,13 +52,13 @@ def train(
     data: Annotated[str, typer.Option(help="The data set to train on; see `traceai data import`.")],
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_INTEGER)] = 0,
     steps: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=LARGEST_INTEGER,
-            help="Optimiser steps. The same seed and steps repeat a training.",
+            help="Optimiser steps; 1200, or 3000 of a transformer. The same seed and steps repeat a training.",
         ),
-    ] = 1200,
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(min=1, max=1e9, help="A time budget instead of --steps; the schedule is fitted to it."),
@@ -88,8 +88,8 @@ def train(
         family=family,
         max_miss_rate=max_miss,
         max_false_alarm_rate=max_false_alarm,
-        steps=steps,
         max_seconds=seconds,
+        **({} if steps is None else {"steps": steps}),
     )
     with opened() as trace:
         row, found = train_and_register(trace, name, data, settings, actor_or_operator(actor), layer)

@@ -116,9 +116,9 @@ def _group(name: str) -> str:
 
 
 def _scramble(parts: Split, members: Sequence[int], batch: Tensor, seed: int) -> None:
-    """Weights are drawn anew with the spread they had; scales and offsets, of one dimension, change places.
+    """Weights are drawn anew with the spread they had; scales and offsets, of one dimension, change places and size.
 
-    A scale must stay what a scale can be, or the network is dead rather than ignorant.
+    A scale keeps its sign and its order of magnitude, or the network would be dead rather than ignorant.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = set(members)
@@ -130,7 +130,9 @@ def _scramble(parts: Split, members: Sequence[int], batch: Tensor, seed: int) ->
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(noise.to(parameter) * parameter.std())
             else:
-                parameter.copy_(parameter[torch.randperm(len(parameter), generator=generator)])
+                order = torch.randperm(len(parameter), generator=generator)
+                factor = (0.5 * torch.randn(parameter.shape, generator=generator)).exp()
+                parameter.copy_(parameter[order] * factor.to(parameter))
         _renew_statistics(parts, batch)
 
 

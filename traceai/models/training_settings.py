@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from traceai.data.augment import Augmentation
 from traceai.errors import ModelError
@@ -12,12 +12,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+# A transformer learns with smaller steps, more of them and of more images at once; it is given these where they are not named.
+_BY_FAMILY: dict[str, dict[str, Any]] = {"vit": {"learning_rate": 1e-3, "steps": 3000, "batch_size": 32}}
+
+
 class TrainingSettings(BaseModel):
     """How to train. The same settings, data, thread count and torch version give the same weights.
 
     Attributes:
         seed: of the weights, the order of the images and their augmentation.
-        steps: optimiser steps; with `max_seconds`, ignored.
+        steps: optimiser steps, 1200 or, of a "vit", 3000; with `max_seconds`, ignored.
         max_seconds: wall-clock budget of the optimisation. A short measurement turns it into a number of steps, the
             schedule spans exactly those, and the result records them: `steps` set to that number repeats the training.
         height, width: of the network's input, in pixels.
@@ -50,7 +54,7 @@ class TrainingSettings(BaseModel):
     depths: tuple[Count, ...] = (1, 1, 1)
     patch_size: Count = 16
     token_size: Count = 96
-    blocks: Count = 4
+    blocks: Count = 3
     heads: Count = 4
     pooling: Literal["class", "mean"] = "mean"
     batch_size: Annotated[int, Field(ge=2)] = 16
@@ -68,6 +72,11 @@ class TrainingSettings(BaseModel):
     max_miss_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_false_alarm_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
     threads: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_family(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {**_BY_FAMILY.get(given.get("family", ""), {}), **given}
 
     def architecture(self, channels: Literal[1, 3]) -> ResidualNetwork | VisionTransformer:
         """The network these settings name.
