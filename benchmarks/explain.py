@@ -1,6 +1,6 @@
 """What an explanation costs: decision + Grad-CAM in one pass, beside the bare forward pass and beside captum, in one run."""
 
-import gc
+import multiprocessing
 import resource
 import statistics
 import time
@@ -91,12 +91,17 @@ def _captum(module: nn.Module, layer: str, images: Tensor) -> Callable[[], objec
     return run
 
 
-def measure(make: Callable[[], nn.Module], batch: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds a batch, the three in turn so that a drift of the machine's speed reaches all of them alike."""
+def measure(
+    make: Callable[[], nn.Module], batch: int, rounds: int, device: str = "cpu", precision: torch.dtype | None = None
+) -> dict[str, list[float]]:
+    """Seconds a batch, the three in turn so that a drift of the machine's speed reaches all of them alike.
+
+    `precision`: of an autocast around all three; none where None.
+    """
     torch.manual_seed(0)
-    module, other = make().eval(), make().eval()
+    module, other = make().eval().to(device), make().eval().to(device)
     other.load_state_dict(module.state_dict())
-    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
     parts = split(module, probe=images[:2])
 
     def bare() -> None:
@@ -109,12 +114,15 @@ def measure(make: Callable[[], nn.Module], batch: int, rounds: int) -> dict[str,
         "captum": _captum(other, parts.layer, images),
     }
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_number in range(rounds + 2):
-        for name, call in candidates.items():
-            began = time.perf_counter()
-            call()
-            if round_number > 1:  # the first rounds warm up
-                seconds[name].append(time.perf_counter() - began)
+    with torch.autocast(device, dtype=precision, enabled=precision is not None):
+        for round_number in range(rounds + 2):
+            for name, call in candidates.items():
+                began = time.perf_counter()
+                call()
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                if round_number > 1:  # the first rounds warm up
+                    seconds[name].append(time.perf_counter() - began)
     return seconds
 
 
@@ -123,32 +131,40 @@ def report() -> None:
     print(f"{'':26}{'batch':>5}  {'forward':>12}  {'decision + Grad-CAM':>20}  {'captum':>8}")
     for name, (make, batches) in NETWORKS.items():
         for batch in batches:
-            found = measure(make, batch, rounds={1: 60, 8: 15}.get(batch, 7))
-            forward = statistics.median(found["forward"])
-            # Of neighbours in time: the machine is equally fast for both.
-            ratios = {
-                other: statistics.median(one / bare for one, bare in zip(found[other], found["forward"], strict=True))
-                for other in ("traceai", "captum")
-            }
-            print(
-                f"{name:26}{batch:>5}  {forward / batch * 1000:>9.1f} ms  {ratios['traceai']:>19.2f}x"
-                f"  {ratios['captum']:>7.2f}x",
-                flush=True,
-            )
+            _line(name, batch, measure(make, batch, rounds={1: 60, 8: 15}.get(batch, 9)))
+    if torch.cuda.is_available():
+        print(f"The same on one {torch.cuda.get_device_name()}, bf16")
+        for name, (make, _) in NETWORKS.items():
+            _line(name, 256, measure(make, 256, 30, "cuda", torch.bfloat16))
     print("Memory of a process that makes explanations, ViT of 96 x 2 at 32 px")
-    for count, size in _memory(100_000):
-        print(f"  after {count:>9,} explanations     {size:>6} MiB", flush=True)
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        for count, size in process.apply(_memory, (100_000,)):
+            print(f"  after {count:>9,} explanations     {size:>6} MiB")
+
+
+def _line(name: str, batch: int, found: dict[str, list[float]]) -> None:
+    forward = statistics.median(found["forward"])
+    # Of neighbours in time: the machine is equally fast for both.
+    ratios = {
+        other: statistics.median(one / bare for one, bare in zip(found[other], found["forward"], strict=True))
+        for other in ("traceai", "captum")
+    }
+    rate = f", {batch / statistics.median(found['traceai']):,.0f} images/s" if batch > 32 else ""
+    print(
+        f"{name:26}{batch:>5}  {forward / batch * 1000:>9.1f} ms  {ratios['traceai']:>19.2f}x"
+        f"  {ratios['captum']:>7.2f}x{rate}",
+        flush=True,
+    )
 
 
 def _memory(count: int) -> list[tuple[int, int]]:
-    """(explanations, peak resident MiB), five times on the way; a leak of one grid a time would show as 100 MiB."""
+    """(explanations, peak resident MiB), five times on the way; a leak of one grid each would show."""
     config = ViTConfig(
         hidden_size=96, num_attention_heads=2, num_hidden_layers=2, intermediate_size=192, image_size=32, patch_size=4
     )
     module = ViTForImageClassification(config).eval()
     images = torch.randn(8, 3, 32, 32)
     parts = split(module, probe=images)
-    gc.collect()
     found = []
     for number in range(count // 8):
         parts.explain(images)
