@@ -121,6 +121,16 @@ def test_autocast_changes_the_precision_and_nothing_else(make: Make) -> None:
         torch.testing.assert_close(total, found.logits.gather(1, found.target[:, None])[:, 0], rtol=0.02, atol=0.02)
 
 
+@EACH
+def test_a_network_in_half_precision_is_explained_in_single(make: Make) -> None:
+    module = trained(make)
+    exact = split(module, probe=_probe()).explain(batch()[0])
+    images = batch()[0].bfloat16()
+    found = split(module.bfloat16(), probe=images[:2]).explain(images, exact.target)
+    assert found.grid.dtype == found.logits.dtype == torch.float32
+    assert (found.grid - exact.grid).abs().max() < 0.2 * exact.grid.abs().max()
+
+
 @pytest.mark.parametrize(
     ("make", "layer", "linear"),
     [
