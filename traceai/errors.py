@@ -160,6 +160,12 @@ class SplitError(ModelError):
     code = "split-unsupported"
 
 
+class MethodNotOfferedError(InputError):
+    """An explanation method that does not exist, or that is refused because it does not explain the network."""
+
+    code = "method-not-offered"
+
+
 # --- database, storage, configuration --------------------------------------------------------------------------------
 
 
@@ -344,6 +350,12 @@ class PrunedError(NotFoundError):
 
 class DecisionNotFoundError(NotFoundError):
     code = "decision-not-found"
+
+
+class ReplayDiffersError(VerificationError):
+    """A past decision, made again from the store, is not the one on record."""
+
+    code = "replay-differs"
 
 
 class IdTakenError(ConflictError):

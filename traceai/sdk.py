@@ -22,6 +22,7 @@ from traceai.inspection.batching import Batcher
 from traceai.inspection.inspector import BATCH, Inspector
 from traceai.inspection.known import KnownLines, Line
 from traceai.inspection.recording.recorder import Recorder
+from traceai.inspection.replay import Replay, Replayer
 from traceai.inspection.stages import Stages
 from traceai.ledger.signing.checkpoints import Stored
 from traceai.ledger.signing.signer import Signer
@@ -53,6 +54,7 @@ class Trace:
         )
         # Loaded networks by digest: a digest never means another network, so there is nothing to invalidate.
         self._batchers: dict[str, Batcher] = {}
+        self._replayer = Replayer(database, blobs)
 
     def inspector(
         self,
@@ -192,6 +194,29 @@ class Trace:
         digest = row.digest.hex()
         self._batchers[digest] = Batcher(Engine(LoadedModel(digest, manifest, module, parts)), BATCH)
         return f"{row.name}@{row.version}"
+
+    def replay(
+        self,
+        reference: str,
+        *,
+        actor: str | None = None,
+        module: "nn.Module | None" = None,
+        split: "Split | None" = None,
+    ) -> Replay:
+        """Make a past decision again from the store alone, and hold it against its record.
+
+        `replay.agrees` says whether it holds; `replay.explain("occlusion", on=date.today())` explains it in another way.
+
+        Args:
+            reference: its id, or its ledger index.
+            actor: who asks, for the record of a refusal; the system user where nobody is named.
+            module, split: the network of a version that `register_model` entered. It is copied, and stays as it is.
+
+        Raises:
+            DecisionNotFoundError, ConflictError, BlobMissingError, BlobTamperedError, ModelTamperedError, ModelError,
+            VerificationError: see `Replayer.replay`.
+        """
+        return self._replayer.replay(reference, actor=actor or operator(), module=module, parts=split)
 
     def add_station(self, name: str, *, audit_pass_probability: float = DEFAULT_PASS_AUDIT) -> None:
         """Add a place on the line, and the probability with which its passes are drawn for blind verification.

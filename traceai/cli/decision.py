@@ -1,4 +1,4 @@
-"""`traceai decision`: search, show, explain."""
+"""`traceai decision`: search, show, explain, replay."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +19,17 @@ from traceai.cli.filters import (
     VerdictOption,
     filter_of,
 )  # fmt: skip
+from traceai.cli.replay import explain_now, replay
 from traceai.cli.terminal import JsonOption, console, moment, opened, print_facts, print_json, table, verdict_text
 from traceai.db.tables import Inspection
-from traceai.errors import BlobMissingError
+from traceai.errors import BlobMissingError, InputError
+from traceai.explain.catalogue import METHODS
+from traceai.explain.catalogue import find as find_method
 from traceai.inspection import history
 from traceai.inspection.history import Dossier
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(replay)
 Reference = Annotated[str, typer.Argument(metavar="ID", help="The decision's id, or its ledger index.")]
 
 
@@ -91,8 +95,23 @@ def show(reference: Reference, json: JsonOption = False) -> None:
 def explain(
     reference: Reference,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the PNG.")],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Replay it and explain it now, with one of {', '.join(METHODS)}. Default: what is on record."
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="The layer that grad-cam looks at. Default: the recorded one.")
+    ] = None,
+    json: JsonOption = False,
 ) -> None:
-    """Draw the recorded explanation beside its image."""
+    """Draw the recorded explanation beside its image, or another one that is made now and says so."""
+    if method is not None:
+        explain_now(reference, out, find_method(method).name, layer, json=json)
+        return
+    if layer is not None:
+        raise InputError("The recorded explanation has its layer; to look at another, add --method grad-cam.")
     from traceai.inspection.picture import explanation_png  # noqa: PLC0415  # Pillow and numpy
 
     with opened() as trace, trace.database.session() as session:
@@ -101,6 +120,18 @@ def explain(
             raise BlobMissingError(f"Inspection {row.id} failed before an image was read, so there is none to show.")
         picture = explanation_png(history.dossier(session, row), trace.blobs.get(row.image_sha256.hex()))
     write_file(out, picture)
+    if json:
+        print_json(
+            {
+                "id": str(row.id),
+                "made_afterwards": False,
+                "method": row.explanation_method,
+                "layer": row.explanation_layer,
+                "target": row.explanation_target,
+                "out": str(out),
+            }
+        )
+        return
     console.print(f"{out}: the evidence for {row.explanation_target}.", markup=False, soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ tritanopia. The same input gives the same bytes.
 """
 
 import io
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -20,6 +21,23 @@ _MARGIN = 16
 _INK, _PAPER, _FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What the colours of a panel stand for.
+
+    Attributes:
+        value: the method, and what one value of its map is, in a line.
+        signed: below zero is evidence against the target. What is not signed is drawn from its least value to its largest, and
+            belongs to no class.
+    """
+
+    value: str
+    signed: bool = True
+
+
+RECORDED = Legend("Grad-CAM: contribution to the logit, per cell")
 
 _Bytes = npt.NDArray[np.uint8]
 _Floats = npt.NDArray[np.float64]
@@ -102,14 +120,18 @@ def panel(
     box: tuple[float, float, float, float] = WHOLE,
     limit: float | None = None,
     contour: float | None = 0.5,
+    legend: Legend = RECORDED,
+    notice: str = "",
 ) -> Image.Image:
     """Image and overlay side by side, above a scale that says what the colours and the line mean.
 
-    The smaller side is enlarged to at least 320 pixels so that the legend can be read. `target` is the name of the
-    explained class; `caption` is one more line under the scale. See `render` for the rest.
+    The smaller side is enlarged to at least 320 pixels so that the legend can be read. `target` is the name of the explained class;
+    `caption` are more lines under the scale; `notice` stands above everything, white on black. See `render` for the rest.
     """
     base = _as_rgb(pixels)
     values = _checked(grid)
+    low = 0.0 if legend.signed else float(values.min())
+    values = values - low
     scale = _limit(values, limit)
     factor = max(1.0, 320 / min(base.shape[:2]))
     width, height = round(base.shape[1] * factor), round(base.shape[0] * factor)
@@ -117,31 +139,38 @@ def panel(
     right = render(np.asarray(left), values, box=box, limit=scale, contour=contour)
 
     small = ImageFont.load_default(13)
-    bottom = 92 if caption else 70
-    sheet = Image.new("RGB", (2 * width + 3 * _MARGIN, height + 2 * _MARGIN + bottom), _PAPER)
-    sheet.paste(left, (_MARGIN, _MARGIN))
-    sheet.paste(right, (2 * _MARGIN + width, _MARGIN))
+    lines = caption.splitlines()
+    bottom = 70 + 22 * bool(lines) + 18 * (len(lines) - 1) * bool(lines)
+    head = 30 if notice else 0
+    sheet = Image.new("RGB", (2 * width + 3 * _MARGIN, head + height + 2 * _MARGIN + bottom), _PAPER)
+    sheet.paste(left, (_MARGIN, head + _MARGIN))
+    sheet.paste(right, (2 * _MARGIN + width, head + _MARGIN))
 
     draw = ImageDraw.Draw(sheet)
-    top = height + 2 * _MARGIN
+    room = sheet.width - 2 * _MARGIN
+    if notice:
+        draw.rectangle((0, 0, sheet.width, head - 1), fill=_INK)
+        draw.text((_MARGIN, head // 2), _fitted(notice, room, small), fill=_PAPER, font=small, anchor="lm")
+    top = head + height + 2 * _MARGIN
     start, end = 2 * _MARGIN + width, 2 * (_MARGIN + width)
-    sheet.paste(_scale_bar(end - start, 14), (start, top))
+    sheet.paste(_scale_bar(end - start, 14, legend.signed), (start, top))
     draw.rectangle((start, top, end - 1, top + 13), outline=_FAINT)
-    for x, text, anchor in (
-        (start, f"{-scale:.3g}", "la"),
-        ((start + end) // 2, "0", "ma"),
-        (end, f"+{scale:.3g}", "ra"),
-    ):
-        draw.text((x, top + 18), text, fill=_INK, font=small, anchor=anchor)
-    draw.text((start, top + 38), "against", fill=_FAINT, font=small, anchor="la")
-    draw.text((end, top + 38), f"for {target}", fill=_FAINT, font=small, anchor="ra")
+    ends = (f"{-scale:.3g}", f"+{scale:.3g}") if legend.signed else (f"{low:.3g}", f"{low + scale:.3g}")
+    words = ("against", f"for {target}") if legend.signed else ("least", "most")
+    for x, anchor, number, word in ((start, "la", ends[0], words[0]), (end, "ra", ends[1], words[1])):
+        draw.text((x, top + 18), number, fill=_INK, font=small, anchor=anchor)
+        draw.text((x, top + 38), word, fill=_FAINT, font=small, anchor=anchor)
+    if legend.signed:
+        draw.text(((start + end) // 2, top + 18), "0", fill=_INK, font=small, anchor="ma")
 
-    notes = [(f"evidence for: {target}", _INK), ("Grad-CAM: contribution to the logit, per cell", _FAINT)]
+    about = f"evidence for: {target}" if legend.signed else "of no class: not evidence for or against"
+    notes = [(about, _INK), (legend.value, _FAINT)]
     if contour is not None:
         notes.append((f"line: {contour:.0%} of full scale", _FAINT))
     for row, (text, colour) in enumerate(notes):
         draw.text((_MARGIN, top - 2 + 20 * row), _fitted(text, width, small), fill=colour, font=small)
-    draw.text((_MARGIN, top + 62), _fitted(caption, sheet.width - 2 * _MARGIN, small), fill=_FAINT, font=small)
+    for row, text in enumerate(lines):
+        draw.text((_MARGIN, top + 62 + 18 * row), _fitted(text, room, small), fill=_FAINT, font=small)
     return sheet
 
 
@@ -213,7 +242,7 @@ def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Imag
     return kept if kept == text else kept + "..."
 
 
-def _scale_bar(width: int, height: int) -> Image.Image:
-    entry = _colours()[np.rint(np.linspace(0, 510, width)).astype(np.intp)]
+def _scale_bar(width: int, height: int, signed: bool) -> Image.Image:
+    entry = _colours()[np.rint(np.linspace(0 if signed else 255, 510, width)).astype(np.intp)]
     row = 170.0 * (1.0 - entry[:, 3:]) + entry[:, :3] * entry[:, 3:]
     return Image.fromarray(np.repeat(np.rint(row).astype(np.uint8)[None], height, axis=0))

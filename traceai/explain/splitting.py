@@ -79,11 +79,11 @@ class Split:
             if self.linear is None:
                 head_pass = HeadPass(self.head, features, *beside)
                 logits = head_pass.logits
-                chosen = _target(logits, target, among)
+                chosen = checked_target(logits, target, among)
                 return Explanation(logits, chosen, head_pass.grid(chosen), embedding, None, None)
             with uncached_autocast(batch.device):
                 logits = single(self.head(features))
-            chosen = _target(logits, target, among)
+            chosen = checked_target(logits, target, among)
             with torch.autocast(batch.device.type, enabled=False):
                 grid = linear_grid(single(features), single(self.linear.weight), chosen)
                 bias = torch.zeros_like(logits[:, 0]) if self.linear.bias is None else single(self.linear.bias[chosen])
@@ -240,7 +240,14 @@ def _close(left: Tensor, right: Tensor, tolerance: float) -> bool:
     return bool((left - right).abs().max() <= tolerance * scale)
 
 
-def _target(logits: Tensor, target: int | Tensor | Sequence[int] | None, among: Sequence[int] | None) -> Tensor:
+def checked_target(
+    logits: Tensor, target: int | Tensor | Sequence[int] | None, among: Sequence[int] | None = None
+) -> Tensor:
+    """The classes that are explained, (N,) int64: those given, or the arg-max over `among`.
+
+    Raises:
+        ModelError: not one class for each of the `logits` (N, C), or a class that the network does not have.
+    """
     count, classes = logits.shape
     if target is None:
         candidates = torch.arange(classes) if among is None else torch.as_tensor(list(among), dtype=torch.int64)

@@ -4,16 +4,23 @@ What is drawn is what the journal entry says; the table's row is not asked.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from traceai.errors import ConflictError, ModelError, RecordError, VerificationError
-from traceai.explain.overlay import panel, render, to_png
+from traceai.explain.overlay import Legend, panel, render, to_png
 from traceai.explain.summary import decode_grid
 from traceai.images.decode import decode
 from traceai.inspection.history import Dossier
 from traceai.ledger import records
+
+if TYPE_CHECKING:
+    from traceai.inspection.replay import Afterwards
+
+# Of a map that is noisy from pixel to pixel, this share is drawn below full strength: a single pixel would dim all others.
+_FULL_COLOUR = 0.995
 
 
 def explanation_png(dossier: Dossier, image: bytes) -> bytes:
@@ -34,6 +41,37 @@ def explanation_png(dossier: Dossier, image: bytes) -> bytes:
         return to_png(panel(pixels, grid, target=record.explanation.target, caption=caption))
     except ModelError as error:
         raise ConflictError(f"The heat map of {record.id} cannot be drawn: {error.message}.") from error
+
+
+def afterwards_png(found: "Afterwards") -> bytes:
+    """As `explanation_png`, of an explanation that was made afterwards, and says so above everything.
+
+    Raises:
+        ConflictError: it cannot be drawn.
+    """
+    record, method = found.replay.record, found.method
+    lines = [f"{record.id}   {record.verdict}   {record.model.name}@{record.model.version}"]
+    if found.settings:
+        lines.append(", ".join(f"{name}: {value}" for name, value in found.settings.items()))
+    if found.error is not None:
+        lines.append(f"completeness: the map sums to what it should within {abs(found.error):.2g} of a logit")
+    limit = float(np.quantile(np.abs(found.grid), _FULL_COLOUR)) if method.fine else None
+    if limit:
+        lines.append(f"the strongest {1 - _FULL_COLOUR:.1%} of the pixels are drawn in full colour")
+    lines.append(f"on record: {record.explanation.method} at {record.explanation.layer}; the replayed decision agrees")
+    return to_png(
+        panel(
+            found.replay.image.pixels,
+            found.grid,
+            target=record.explanation.target,
+            caption="\n".join(lines),
+            box=found.box,
+            limit=limit or None,
+            contour=None if method.fine else 0.5,
+            legend=Legend(f"{method.title}: {method.value}", method.signed),
+            notice=f"MADE AFTERWARDS, on {found.made_on.isoformat()}, by {method.name}: not the recorded explanation",
+        )
+    )
 
 
 def overlay_png(record: records.Inspection, grid: bytes | None, image: bytes) -> bytes:

@@ -158,7 +158,10 @@ def load(digest: str, blobs: Blobs, *, module: nn.Module | None = None, parts: S
 
     if isinstance(manifest.architecture, ExternalArchitecture):
         if module is None:
-            raise ModelError(f"{manifest.name!r} is the user's own {manifest.architecture.type}; pass it as module=")
+            raise ModelError(
+                f"{manifest.name!r} is the user's own {manifest.architecture.type}, whose code is not kept here; in "
+                "Python, pass it as module="
+            )
     elif module is not None or parts is not None:
         raise ModelError(f"{manifest.name!r} is built from its manifest; do not pass a module or its parts")
     else:
