@@ -10,25 +10,43 @@ from traceai.errors import InputError, MethodNotOfferedError
 
 
 @dataclass(frozen=True, slots=True)
+class Legend:
+    """What the colours of a picture stand for; `{target}` is the explained class.
+
+    Attributes:
+        value: the method, and what one value of its map is.
+        about: what the picture shows. ends: what the two ends of its scale mean.
+        signed: the scale is symmetric around zero; else it goes from the least value to the largest.
+    """
+
+    value: str
+    about: str = "evidence for: {target}"
+    ends: tuple[str, str] = ("against", "for {target}")
+    signed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """One way to ask a network afterwards why it answered as it did.
 
     Attributes:
         name: as it is typed.
-        title, value: the method's name and what one value of its map is, as a picture's legend says them.
         paper: where it was published.
-        signed: values below zero argue against the target. An unsigned map is zero or more, and belongs to no class.
+        legend: how its pictures are read.
         fine: one value a pixel and noisy from pixel to pixel, so that its largest values say little.
         layered: looks at a layer, which may be named.
     """
 
     name: str
-    title: str
-    value: str
     paper: str
-    signed: bool = True
+    legend: Legend
     fine: bool = False
     layered: bool = False
+
+    @property
+    def signed(self) -> bool:
+        """Values below zero argue against the target. A map that is not signed is zero or more, and belongs to no class."""
+        return self.legend.signed
 
     def require_layer_fits(self, layer: str | None) -> None:
         """Raises:
@@ -45,51 +63,53 @@ METHODS: Mapping[str, Method] = {
     for method in (
         Method(
             "integrated-gradients",
-            "Integrated gradients",
-            "part of the logit, per pixel",
             "Sundararajan, Taly and Yan, ICML 2017",
+            Legend("Integrated gradients: part of the logit, per pixel"),
             fine=True,
         ),
         Method(
             "occlusion",
-            "Occlusion",
-            "fall of the logit when covered",
             "Zeiler and Fergus, ECCV 2014",
+            Legend("Occlusion: fall of the logit when covered"),
         ),
         Method(
             "saliency",
-            "Saliency",
-            "slope of the logit, per pixel",
             "Simonyan, Vedaldi and Zisserman, ICLR workshop 2014",
+            Legend(
+                "Saliency: slope of the logit, per pixel",
+                "what would raise: {target}",
+                ("a darker pixel", "a brighter pixel"),
+            ),
             fine=True,
         ),
         Method(
             "input-x-gradient",
-            "Input x gradient",
-            "pixel times slope",
             "Shrikumar, Greenside, Shcherbina and Kundaje, 2016",
+            Legend("Input x gradient: pixel times slope"),
             fine=True,
         ),
         Method(
             "grad-cam",
-            "Grad-CAM",
-            "contribution to the logit, per cell",
             "Selvaraju et al., ICCV 2017",
+            Legend("Grad-CAM: contribution to the logit, per cell"),
             layered=True,
         ),
         Method(
             "attention-rollout",
-            "Attention rollout",
-            "attention paid, per patch",
             "Abnar and Zuidema, ACL 2020",
-            signed=False,
+            Legend(
+                "Attention rollout: attention paid, per patch",
+                "of no class: not evidence for or against",
+                ("least", "most attention"),
+                signed=False,
+            ),
         ),
     )
 }
 
 _GUIDED = (
-    "{} is not offered: its pictures stay the same when the network's weights are replaced by random ones, so they show the "
-    "image's edges and not the decision (Adebayo et al. 2018, Nie et al. 2018, Sixt et al. 2020)"
+    "{} is not offered: its pictures hardly change when the network's upper layers are given random weights, so they show the "
+    "edges of the image and not the reasons of the decision (Adebayo et al. 2018, Nie et al. 2018, Sixt et al. 2020)"
 )
 REFUSED: Mapping[str, str] = {
     "guided-backprop": _GUIDED.format("Guided Backpropagation"),

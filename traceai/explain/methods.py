@@ -33,7 +33,7 @@ Network = nn.Module | Split
 STEPS = (64, 128, 256, 512, 1024)
 # Of what a map has to sum to, and in logits where that is next to nothing.
 COMPLETE_WITHIN, COMPLETE_BELOW = 0.01, 0.001
-BASELINE = "0 after normalisation, the mean colour"
+BASELINE = "0 after normalisation (the mean colour)"
 # Of the input, over all images of one forward pass: what bounds the memory.
 _PIXELS_AT_ONCE = 2**20
 _IMAGES_AT_ONCE = 32
@@ -203,7 +203,7 @@ def grad_cam(network: Network, batch: Tensor, target: Tensor, *, layer: str | No
         noise = torch.randn(2, *batch.shape[1:], generator=torch.Generator().manual_seed(0))
         parts = split(network, layer, probe=noise.to(batch.device, batch.dtype))
     with torch.autocast(batch.device.type, enabled=False):
-        return parts.explain(batch, target).grid.float()
+        return parts.explain(batch, _named(target)).grid.float()
 
 
 def attention_rollout(network: Network, batch: Tensor, target: Tensor) -> Tensor:
@@ -316,11 +316,15 @@ def _samples(network: Network, batch: Tensor, target: Tensor) -> Iterator[tuple[
     forward = _function(network)
     with torch.no_grad():
         logits = forward(batch[:1].clone())
-    if target is None:
-        raise ModelError("an explanation is of a class; name one for each image")
-    chosen = checked_target(logits.expand(len(batch), -1), target)
+    chosen = checked_target(logits.expand(len(batch), -1), _named(target))
     for row, number in enumerate(chosen.tolist()):
         yield forward, batch[row : row + 1].detach().clone(), number
+
+
+def _named(target: Tensor | None) -> Tensor:
+    if target is None:
+        raise ModelError("an explanation is of a class; name one for each image")
+    return target
 
 
 def _function(network: Network) -> _Forward:

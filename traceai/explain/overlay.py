@@ -6,7 +6,6 @@ tritanopia. The same input gives the same bytes.
 """
 
 import io
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from traceai.errors import ModelError
+from traceai.explain.catalogue import METHODS, Legend
 
 _WARM_HUE, _COOL_HUE = np.deg2rad(52.0), np.deg2rad(252.0)
 _MAX_OPACITY = 0.7
@@ -23,21 +23,7 @@ _INK, _PAPER, _FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Legend:
-    """What the colours of a panel stand for.
-
-    Attributes:
-        value: the method, and what one value of its map is, in a line.
-        signed: below zero is evidence against the target. What is not signed is drawn from its least value to its largest, and
-            belongs to no class.
-    """
-
-    value: str
-    signed: bool = True
-
-
-RECORDED = Legend("Grad-CAM: contribution to the logit, per cell")
+RECORDED = METHODS["grad-cam"].legend
 
 _Bytes = npt.NDArray[np.uint8]
 _Floats = npt.NDArray[np.float64]
@@ -156,15 +142,14 @@ def panel(
     sheet.paste(_scale_bar(end - start, 14, legend.signed), (start, top))
     draw.rectangle((start, top, end - 1, top + 13), outline=_FAINT)
     ends = (f"{-scale:.3g}", f"+{scale:.3g}") if legend.signed else (f"{low:.3g}", f"{low + scale:.3g}")
-    words = ("against", f"for {target}") if legend.signed else ("least", "most")
+    words = [end.format(target=target) for end in legend.ends]
     for x, anchor, number, word in ((start, "la", ends[0], words[0]), (end, "ra", ends[1], words[1])):
         draw.text((x, top + 18), number, fill=_INK, font=small, anchor=anchor)
         draw.text((x, top + 38), word, fill=_FAINT, font=small, anchor=anchor)
     if legend.signed:
         draw.text(((start + end) // 2, top + 18), "0", fill=_INK, font=small, anchor="ma")
 
-    about = f"evidence for: {target}" if legend.signed else "of no class: not evidence for or against"
-    notes = [(about, _INK), (legend.value, _FAINT)]
+    notes = [(legend.about.format(target=target), _INK), (legend.value, _FAINT)]
     if contour is not None:
         notes.append((f"line: {contour:.0%} of full scale", _FAINT))
     for row, (text, colour) in enumerate(notes):

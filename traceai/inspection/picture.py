@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from traceai.errors import ConflictError, ModelError, RecordError, VerificationError
-from traceai.explain.overlay import Legend, panel, render, to_png
+from traceai.explain.overlay import panel, render, to_png
 from traceai.explain.summary import decode_grid
 from traceai.images.decode import decode
 from traceai.inspection.history import Dossier
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from traceai.inspection.replay import Afterwards
 
 # Of a map that is noisy from pixel to pixel, this share is drawn below full strength: a single pixel would dim all others.
-_FULL_COLOUR = 0.995
+_FULL_COLOUR = 0.99
 
 
 def explanation_png(dossier: Dossier, image: bytes) -> bytes:
@@ -52,12 +52,12 @@ def afterwards_png(found: "Afterwards") -> bytes:
     record, method = found.replay.record, found.method
     lines = [f"{record.id}   {record.verdict}   {record.model.name}@{record.model.version}"]
     if found.settings:
-        lines.append(", ".join(f"{name}: {value}" for name, value in found.settings.items()))
+        lines.append("; ".join(f"{name} {value}" for name, value in found.settings.items()))
     if found.error is not None:
         lines.append(f"completeness: the map sums to what it should within {abs(found.error):.2g} of a logit")
     limit = float(np.quantile(np.abs(found.grid), _FULL_COLOUR)) if method.fine else None
     if limit:
-        lines.append(f"the strongest {1 - _FULL_COLOUR:.1%} of the pixels are drawn in full colour")
+        lines.append(f"the strongest {1 - _FULL_COLOUR:.0%} of the pixels are drawn in full colour")
     lines.append(f"on record: {record.explanation.method} at {record.explanation.layer}; the replayed decision agrees")
     return to_png(
         panel(
@@ -68,7 +68,7 @@ def afterwards_png(found: "Afterwards") -> bytes:
             box=found.box,
             limit=limit or None,
             contour=None if method.fine else 0.5,
-            legend=Legend(f"{method.title}: {method.value}", method.signed),
+            legend=method.legend,
             notice=f"MADE AFTERWARDS, on {found.made_on.isoformat()}, by {method.name}: not the recorded explanation",
         )
     )

@@ -120,7 +120,7 @@ class Replay:
         )
         grid = found.maps[0].numpy()
         if not np.isfinite(grid).all():
-            raise ModelError(f"{chosen.title} gives no finite map of this network; choose another method.")
+            raise ModelError(f"{chosen.name} gives no finite map of this network; choose another method.")
         error = None if found.error is None else float(found.error[0])
         return Afterwards(self, found.method, grid, found.settings, error, on)
 
