@@ -65,7 +65,7 @@ def integrated_gradients(network: Network, batch: Tensor, target: Tensor, *, ste
             found: Tensor = IntegratedGradients(forward).attribute(
                 image, baselines=0.0, target=target, n_steps=count, internal_batch_size=_at_once(image)
             )
-            if abs(float(found.sum()) - rise) <= max(COMPLETE_WITHIN * abs(rise), COMPLETE_BELOW):
+            if abs(float(found.sum()) - rise) <= 0.9 * float(_allowed(torch.tensor(rise))):
                 break
         return found
 
@@ -80,6 +80,10 @@ def completeness_error(network: Network, batch: Tensor, target: Tensor, found: T
     with _differentiable(batch.device):
         rises = [_rise(*one) for one in _samples(network, batch, target)]
     return (found.sum(dim=(1, 2), dtype=torch.float64) - torch.tensor(rises, device=found.device)).float()
+
+
+def _allowed(rise: Tensor) -> Tensor:
+    return (COMPLETE_WITHIN * rise.abs()).clamp(min=COMPLETE_BELOW)
 
 
 def _rise(forward: _Forward, image: Tensor, target: int) -> float:
@@ -238,13 +242,21 @@ class Attribution:
     Attributes:
         maps: (N, h, w) float32.
         settings: what the method was made with, as JSON values.
-        error: (N,) the completeness error of integrated gradients; None of other methods.
+        error: (N,) the completeness error of integrated gradients, in logits; None of other methods.
     """
 
     method: Method
     maps: Tensor
     settings: Mapping[str, str | int]
     error: Tensor | None
+
+    @property
+    def complete(self) -> Tensor | None:
+        """(N,) bool: the error is small enough for the map to be relied on; None of other methods."""
+        if self.error is None:
+            return None
+        rise = self.maps.sum(dim=(1, 2)) - self.error
+        return self.error.abs() <= _allowed(rise)
 
 
 def attribute(name: str, network: Network, batch: Tensor, target: Tensor, *, layer: str | None = None) -> Attribution:

@@ -44,20 +44,22 @@ def explanation_png(dossier: Dossier, image: bytes) -> bytes:
 
 
 def afterwards_png(found: "Afterwards") -> bytes:
-    """As `explanation_png`, of an explanation that was made afterwards, and says so above everything.
+    """Image and map side by side, as `explanation_png` draws them, under a notice that this was made afterwards: PNG.
 
-    Raises:
-        ConflictError: it cannot be drawn.
+    Identical bytes for an identical explanation, its day included.
     """
     record, method = found.replay.record, found.method
     lines = [f"{record.id}   {record.verdict}   {record.model.name}@{record.model.version}"]
     if found.settings:
         lines.append("; ".join(f"{name} {value}" for name, value in found.settings.items()))
     if found.error is not None:
-        lines.append(f"completeness: the map sums to what it should within {abs(found.error):.2g} of a logit")
+        verdict = "" if found.complete else "   INCOMPLETE: not to be relied on"
+        lines.append(f"completeness: the map misses its sum by {abs(found.error):.2g} of a logit{verdict}")
     limit = float(np.quantile(np.abs(found.grid), _FULL_COLOUR)) if method.fine else None
     if limit:
         lines.append(f"the strongest {1 - _FULL_COLOUR:.0%} of the pixels are drawn in full colour")
+    if not method.signed and found.grid.min() > 0:
+        lines.append(f"the scale is stretched: the most is {found.grid.max() / found.grid.min():.3g} times the least")
     lines.append(f"on record: {record.explanation.method} at {record.explanation.layer}; the replayed decision agrees")
     return to_png(
         panel(
@@ -67,7 +69,7 @@ def afterwards_png(found: "Afterwards") -> bytes:
             caption="\n".join(lines),
             box=found.box,
             limit=limit or None,
-            contour=None if method.fine else 0.5,
+            contour=None if method.fine or not method.signed else 0.5,
             legend=method.legend,
             notice=f"MADE AFTERWARDS, on {found.made_on.isoformat()}, by {method.name}: not the recorded explanation",
         )

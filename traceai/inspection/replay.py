@@ -122,7 +122,8 @@ class Replay:
         if not np.isfinite(grid).all():
             raise ModelError(f"{chosen.name} gives no finite map of this network; choose another method.")
         error = None if found.error is None else float(found.error[0])
-        return Afterwards(self, found.method, grid, found.settings, error, on)
+        complete = None if found.complete is None else bool(found.complete[0])
+        return Afterwards(self, found.method, grid, found.settings, error, complete, on)
 
     def to_json(self) -> dict[str, Any]:
         """Everything that was compared, as JSON values."""
@@ -167,7 +168,7 @@ class Afterwards:
     Attributes:
         grid: (h, w) float32; signed as the method is.
         settings: what the method was made with.
-        error: the completeness error of integrated gradients, in logits; None of other methods.
+        error: the completeness error of integrated gradients, in logits; None of other methods. complete: it is small enough.
         made_on: the day.
     """
 
@@ -176,6 +177,7 @@ class Afterwards:
     grid: npt.NDArray[np.float32]
     settings: Mapping[str, str | int]
     error: float | None
+    complete: bool | None
     made_on: date
 
     @property
@@ -203,6 +205,7 @@ class Afterwards:
             "sum": float(self.grid.sum(dtype=np.float64)),
             "peak": [row, column],
             "completeness_error": self.error,
+            "complete": self.complete,
             "recorded_explanation": {
                 "method": record.explanation.method,
                 "layer": record.explanation.layer,
