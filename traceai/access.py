@@ -28,6 +28,7 @@ class Permission(StrEnum):
     INSPECT = "inspect"
     READ_DECISIONS = "read-decisions"
     READ_IMAGES = "read-images"
+    REPLAY = "replay"
     REVIEW = "review"
     READ_RATES = "read-rates"
     READ_MODELS = "read-models"
@@ -38,6 +39,7 @@ class Permission(StrEnum):
 READ = {
     Permission.READ_DECISIONS,
     Permission.READ_IMAGES,
+    Permission.REPLAY,
     Permission.READ_RATES,
     Permission.READ_MODELS,
     Permission.READ_LEDGER,

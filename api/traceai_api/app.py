@@ -9,7 +9,7 @@ from traceai_api import problems
 from traceai_api.answers import DATABASE, answers, describe
 from traceai_api.dependencies import TraceDep
 from traceai_api.remembered import Remembered
-from traceai_api.routes import evidence, gaps, inspections, ledger, models, spool
+from traceai_api.routes import evidence, gaps, inspections, ledger, models, replay, spool
 from traceai_api.uploads import GuardBodies
 
 DESCRIPTION = """
@@ -39,9 +39,8 @@ def create_app(trace: Trace, *, minimum_index: int = 0) -> FastAPI:
     problems.install(app)
     app.add_middleware(GuardBodies, trace=trace, remembered=app.state.remembered)
     v1 = APIRouter(prefix="/v1")
-    routers = (inspections.router, gaps.router, models.router, evidence.router, ledger.router, spool.router)
-    for router in routers:
-        v1.include_router(router)
+    for module in (inspections, replay, gaps, models, evidence, ledger, spool):
+        v1.include_router(module.router)
     app.include_router(v1)
 
     @app.get("/healthz", tags=["operations"], summary="The process is alive")

@@ -40,7 +40,8 @@ class GuardBodies:
         except TraceaiError as error:
             await problem(status_of(type(error)), error.code, error.message)(scope, receive, send)
             return
-        if not known:
+        # RFC 9112, section 6.3: a request with neither header has no body.
+        if not known or not ("content-length" in headers or "transfer-encoding" in headers):
             await self.app(_bodiless(scope), _nothing, send)
         elif refusal := _refusal(headers.get("content-length", "")):
             await refusal(scope, receive, send)

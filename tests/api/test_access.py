@@ -56,9 +56,9 @@ def test_a_revoked_token_is_worth_nothing(trace: Trace, client: Client) -> None:
 
 
 def test_every_route_names_its_permission(trace: Trace) -> None:
-    from traceai_api.routes import evidence, inspections, models
+    from traceai_api.routes import evidence, inspections, models, replay
 
-    for router in (evidence.router, inspections.router, models.router):
+    for router in (evidence.router, inspections.router, models.router, replay.router):
         for route in router.routes:
             assert isinstance(route, APIRoute)
             names = [d.call.__qualname__ for d in route.dependant.dependencies if d.call is not None]
@@ -75,6 +75,7 @@ def test_every_route_names_its_permission(trace: Trace) -> None:
         ("GET", "/v1/reviews/queue", Permission.REVIEW),
         ("GET", "/v1/inspections/0/image", Permission.READ_IMAGES),
         ("GET", "/v1/inspections/0/explanation.png", Permission.READ_DECISIONS),
+        ("POST", "/v1/inspections/0/replay", Permission.REPLAY),
         ("GET", "/v1/rates", Permission.READ_RATES),
         ("GET", "/v1/models", Permission.READ_MODELS),
         ("GET", "/v1/ledger", Permission.READ_LEDGER),
