@@ -10,6 +10,7 @@ from PIL import Image
 
 from traceai.errors import ModelError
 from traceai.explain import panel, render, to_png
+from traceai.explain.catalogue import METHODS, Legend
 from traceai.explain.overlay import _colours
 
 GREY = np.full((40, 60), 120, np.uint8)
@@ -133,3 +134,39 @@ def test_pixels_of_another_form_are_refused(pixels: np.ndarray) -> None:
 def test_drawing_needs_no_torch() -> None:
     code = "import sys; from traceai.explain import render, summarise; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_notice_stands_above_everything_and_moves_the_rest_down() -> None:
+    plain, marked = (
+        _pixels(panel(GREY, np.eye(4), target="crack", notice=notice)) for notice in ("", "MADE AFTERWARDS")
+    )
+    assert np.array_equal(plain, marked[30:])
+    assert (marked[0] == (28, 28, 30)).all()
+    assert (marked[:30] == (255, 255, 255)).all(axis=2).any()
+
+
+def test_every_line_of_a_caption_has_its_place() -> None:
+    heights = [
+        panel(GREY, np.eye(4), target="crack", caption=caption).height for caption in ("", "a", "a\nb", "a\nb\nc")
+    ]
+    assert np.diff(heights).tolist() == [22, 18, 18]
+
+
+def test_what_is_not_signed_is_drawn_from_its_least_to_its_largest() -> None:
+    legend = Legend("value", "of no class", ("least", "most"), signed=False)
+    grid = np.full((4, 4), 5.0)
+    grid[0, 0] = 6.0
+    sheet = _pixels(panel(GREY, grid, target="crack", legend=legend, contour=None))
+    moved = _pixels(panel(GREY, grid - 5.0, target="crack", legend=legend, contour=None))
+    height, width = (round(side * max(1, 320 / min(GREY.shape))) for side in GREY.shape)
+    shown, image = sheet[16 : 16 + height, 32 + width : 32 + 2 * width], sheet[16 : 16 + height, 16 : 16 + width]
+    # Clear where it is least, warm where it is most; the numbers of the scale alone tell the two grids apart.
+    assert np.array_equal(shown[-10:], image[-10:])
+    assert int(shown[5, 5, 0]) - int(shown[5, 5, 2]) > 60
+    assert np.array_equal(sheet[: 32 + height], moved[: 32 + height])
+    assert not np.array_equal(sheet, moved)
+
+
+def test_a_class_name_is_data_in_every_legend() -> None:
+    for method in METHODS.values():
+        panel(GREY, np.eye(4), target="{0} %s {", legend=method.legend)

@@ -278,7 +278,7 @@ def attribute(name: str, network: Network, batch: Tensor, target: Tensor, *, lay
         error = completeness_error(network, batch, target, maps)
     elif method.name == "occlusion":
         window, stride = occlusion_window(batch.shape[2], batch.shape[3])
-        settings = {"baseline": BASELINE, "window": window, "stride": stride}
+        settings = {"baseline": BASELINE, "window_px": window, "stride_px": stride}
     elif layer is not None:
         settings = {"layer": layer}
     elif isinstance(network, Split) and method.layered:

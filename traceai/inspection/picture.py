@@ -51,10 +51,13 @@ def afterwards_png(found: "Afterwards") -> bytes:
     record, method = found.replay.record, found.method
     lines = [f"{record.id}   {record.verdict}   {record.model.name}@{record.model.version}"]
     if found.settings:
-        lines.append("; ".join(f"{name} {value}" for name, value in found.settings.items()))
+        lines.append("; ".join(_setting(name, value) for name, value in found.settings.items()))
     if found.error is not None:
         verdict = "" if found.complete else "   INCOMPLETE: not to be relied on"
-        lines.append(f"completeness: the map misses its sum by {abs(found.error):.2g} of a logit{verdict}")
+        total = float(found.grid.sum(dtype=np.float64))
+        lines.append(
+            f"completeness: sums to {total:.3g} of the logit, {abs(found.error):.2g} off what it must{verdict}"
+        )
     limit = float(np.quantile(np.abs(found.grid), _FULL_COLOUR)) if method.fine else None
     if limit:
         lines.append(f"the strongest {1 - _FULL_COLOUR:.0%} of the pixels are drawn in full colour")
@@ -74,6 +77,10 @@ def afterwards_png(found: "Afterwards") -> bytes:
             notice=f"MADE AFTERWARDS, on {found.made_on.isoformat()}, by {method.name}: not the recorded explanation",
         )
     )
+
+
+def _setting(name: str, value: str | int) -> str:
+    return f"{name.removesuffix('_px')} {value} px" if name.endswith("_px") else f"{name} {value}"
 
 
 def overlay_png(record: records.Inspection, grid: bytes | None, image: bytes) -> bytes:

@@ -107,7 +107,7 @@ class Replay:
         chosen.require_layer_fits(layer)
         if not self.agrees:
             raise ReplayDiffersError(
-                f"Decision {self.record.id} was replayed and {self.differences[0]}; an explanation made now would be of "
+                f"Decision {self.record.id} was replayed and {' and '.join(self.differences)}; an explanation made now would be of "
                 "another decision. Look at `traceai decision replay`."
             )
         import torch  # noqa: PLC0415  # see above
