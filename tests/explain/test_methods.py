@@ -214,11 +214,14 @@ def test_nothing_is_left_on_the_network_and_nothing_of_it_changes(name: str, fro
     assert (x.requires_grad, found.maps.requires_grad, found.maps.is_inference()) == (False, False, False)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_eight_threads_on_one_network_get_what_one_gets(name: str) -> None:
-    network, (x, _) = trained(vit), batch(8)
+@pytest.mark.parametrize(
+    ("make", "name"), [(vit, name) for name in METHODS] + [(resnet, name) for name in METHODS if METHODS[name].signed]
+)
+def test_eight_threads_on_one_network_get_what_one_gets(make: Callable[[], nn.Module], name: str) -> None:
+    network, (x, _) = trained(make), batch(8)
     targets = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
-    layer = "vit.layers.1.layernorm_before" if name == "grad-cam" else None
+    layers = {vit: "vit.layers.1.layernorm_before", resnet: "resnet.encoder.stages.0"}
+    layer = layers[make] if name == "grad-cam" else None
 
     def explained(number: int) -> Tensor:
         row = slice(number, number + 1)

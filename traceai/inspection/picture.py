@@ -17,7 +17,7 @@ from traceai.inspection.history import Dossier
 from traceai.ledger import records
 
 if TYPE_CHECKING:
-    from traceai.inspection.replay import Afterwards
+    from traceai.inspection.afterwards import Afterwards
 
 # Of a map that is noisy from pixel to pixel, this share is drawn below full strength: a single pixel would dim all others.
 _FULL_COLOUR = 0.99

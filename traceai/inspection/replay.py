@@ -25,11 +25,8 @@ from traceai.errors import (
     ReplayDiffersError,
     VerificationError,
 )
-from traceai.explain import catalogue
-from traceai.explain.catalogue import Method
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import DecodedImage, decode, identify
-from traceai.images.preprocess import Box
 from traceai.inspection import history
 from traceai.inspection.history import Dossier
 from traceai.inspection.picture import stored_grid
@@ -39,6 +36,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the h
     from torch import nn
 
     from traceai.explain.splitting import Split
+    from traceai.inspection.afterwards import Afterwards
     from traceai.inspection.engine import Engine, Judgement
 
 # Of the largest logit, or of 1 where all are smaller: many times what another processor or batch size changes.
@@ -93,37 +91,10 @@ class Replay:
         return [] if then is None else sorted(n for n in {*then, *self.runtime} if then.get(n) != self.runtime.get(n))
 
     def explain(self, method: str, *, layer: str | None = None, on: date) -> "Afterwards":
-        """Explain the decision in another way than was recorded, and date it `on`.
+        """Explain the decision in another way than was recorded; see `afterwards.explain`."""
+        from traceai.inspection import afterwards  # noqa: PLC0415  # which is made of replays
 
-        Raises:
-            MethodNotOfferedError: there is no such method, or it is refused.
-            InputError: a layer for a method that takes none.
-            ReplayDiffersError: what would be explained is not the decision on record.
-            ModelError: the method does not fit the network, or gives no finite map.
-        """
-        from traceai.explain import methods  # noqa: PLC0415  # see above
-
-        chosen = catalogue.find(method)
-        chosen.require_layer_fits(layer)
-        if not self.agrees:
-            raise ReplayDiffersError(
-                f"Decision {self.record.id} was replayed and {' and '.join(self.differences)}; an explanation made now would be of "
-                "another decision. Look at `traceai decision replay`."
-            )
-        import torch  # noqa: PLC0415  # see above
-
-        model = self.engine.model
-        whole = layer is not None or not chosen.signed
-        target = torch.tensor([self.engine.classes.index(self.judgement.summary.target)])
-        found = methods.attribute(
-            method, model.module if whole else model.split, torch.from_numpy(self.prepared[None]), target, layer=layer
-        )
-        grid = found.maps[0].numpy()
-        if not np.isfinite(grid).all():
-            raise ModelError(f"{chosen.name} gives no finite map of this network; choose another method.")
-        error = None if found.error is None else float(found.error[0])
-        complete = None if found.complete is None else bool(found.complete[0])
-        return Afterwards(self, found.method, grid, found.settings, error, complete, on)
+        return afterwards.explain(self, method, layer=layer, on=on)
 
     def to_json(self) -> dict[str, Any]:
         """Everything that was compared, as JSON values."""
@@ -158,60 +129,6 @@ class Replay:
                 "replayed": dict(self.runtime),
                 "differs": self.runtime_differs,
             },
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Afterwards:
-    """An explanation that is not the recorded one: of the same decision, by another method or layer, made later.
-
-    Attributes:
-        grid: (h, w) float32; signed as the method is.
-        settings: what the method was made with.
-        error: the completeness error of integrated gradients, in logits; None of other methods. complete: it is small enough.
-        made_on: the day.
-    """
-
-    replay: Replay
-    method: Method
-    grid: npt.NDArray[np.float32]
-    settings: Mapping[str, str | int]
-    error: float | None
-    complete: bool | None
-    made_on: date
-
-    @property
-    def box(self) -> Box:
-        """The part of the grid that shows the image."""
-        image = self.replay.record.image
-        return self.replay.engine.model.manifest.preprocessing.grid_to_image_box(image.width or 1, image.height or 1)
-
-    def to_json(self) -> dict[str, Any]:
-        """What was made, how, and that it was made afterwards, as JSON values."""
-        record = self.replay.record
-        row, column = divmod(int(self.grid.argmax()), self.grid.shape[1])
-        return {
-            "id": record.id,
-            "made_afterwards": True,
-            "made_on": self.made_on.isoformat(),
-            "method": self.method.name,
-            "paper": self.method.paper,
-            "settings": dict(self.settings),
-            "target": record.explanation.target if self.method.signed else None,
-            "signed": self.method.signed,
-            "shape": list(self.grid.shape),
-            "min": float(self.grid.min()),
-            "max": float(self.grid.max()),
-            "sum": float(self.grid.sum(dtype=np.float64)),
-            "peak": [row, column],
-            "completeness_error": self.error,
-            "complete": self.complete,
-            "recorded_explanation": {
-                "method": record.explanation.method,
-                "layer": record.explanation.layer,
-                "sha256": record.explanation.sha256,
-            },
-            "replay": self.replay.to_json(),
         }
 
 
