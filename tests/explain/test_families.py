@@ -197,6 +197,57 @@ def test_what_is_called_with_more_than_the_images_is_refused() -> None:
         split(Interpolating().eval(), probe=_probe())
 
 
+class Wrapped(nn.Module):
+    """Hands on whatever the classifier returns."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> object:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("make", [networks.resnet, networks.vit, networks.swin])
+def test_a_wrapper_that_returns_the_classifiers_output(make: Make) -> None:
+    module = trained(make)
+    images, _ = batch()
+    found = split(Wrapped(module).eval(), probe=_probe()).explain(images)
+    torch.testing.assert_close(found.grid, split(module, probe=_probe()).explain(images).grid, rtol=0, atol=1e-6)
+
+
+def test_a_head_that_puts_the_tokens_back_into_their_grid() -> None:
+    class Convolving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = trained(networks.vit).vit
+            self.convolution = nn.Conv2d(16, 4, 3)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.net(x).last_hidden_state[:, 1:]
+            return self.fc(self.convolution(tokens.transpose(1, 2).reshape(-1, 16, 6, 6)).amax((2, 3)))
+
+    module = Convolving().eval()
+    images, _ = batch()
+    parts = split(module, probe=_probe())
+    target = torch.zeros(len(images), dtype=torch.int64)
+    expected = grad_cam_of_captum(module, parts.layer, images, target)
+    torch.testing.assert_close(parts.explain(images, target).grid, expected, rtol=0, atol=1e-5)
+
+
+def test_another_network_in_half_precision_is_seen_in_single() -> None:
+    class Scaled(ViTForImageClassification):
+        def forward(self, pixel_values: Tensor) -> object:
+            output = super().forward(pixel_values)
+            output.logits = output.logits * 0.95
+            return output
+
+    module = Scaled(trained(networks.vit).config).eval().bfloat16()
+    with pytest.raises(SplitError, match="own logits"):
+        split(module, probe=torch.randn(2, 1, SIDE, SIDE).bfloat16())
+
+
 def test_a_forward_of_ones_own_is_never_mistaken_for_the_familys() -> None:
     class Doubled(ViTForImageClassification):
         def forward(self, pixel_values: Tensor) -> object:

@@ -1,5 +1,8 @@
 """What can be split, what cannot, and that a wrong split never goes unnoticed."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -210,6 +213,106 @@ def test_the_last_map_that_alone_feeds_the_rest_is_found(module: nn.Module, laye
             split(module, probe=_probe())
         return
     assert split(module, probe=_probe()).layer == layer
+
+
+class ChannelsLast(nn.Module):
+    """Keeps its channels last between the first convolution and the pooling, as some transformers for images do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 6, 4, 4)
+        self.norm = nn.LayerNorm(6)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.patches(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+class Untraced(nn.Module):
+    """A head that shuts gradients out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.pool(x).flatten(1))
+
+
+def _with_head(head: nn.Module) -> nn.Module:
+    return nn.Sequential(PlainNet().body, head).eval()
+
+
+def test_a_map_with_its_channels_last_is_never_taken_for_one() -> None:
+    module = ChannelsLast().eval()
+    with pytest.raises(SplitError, match="channels last"):
+        split(module, "norm", probe=_probe())
+    assert split(module, probe=_probe()).layer == "patches"
+
+
+def test_a_head_without_gradients_is_refused() -> None:
+    with pytest.raises(SplitError, match="no gradient"):
+        split(_with_head(Untraced()), "0", probe=_probe())
+
+
+def test_a_gradient_that_cancels_is_no_explanation() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2), nn.InstanceNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    with pytest.raises(SplitError, match="cancels"):
+        split(
+            nn.Sequential(
+                nn.Conv2d(1, 8, 3), nn.InstanceNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+            ).eval(),
+            "0",
+            probe=_probe(),
+        )
+    assert split(module.eval(), "2", probe=_probe()).linear is not None
+
+
+def test_normalising_by_the_batch_is_refused() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8, track_running_stats=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    with pytest.raises(SplitError, match="other images"):
+        split(module.eval(), "1", probe=_probe())
+
+
+def test_a_map_of_one_channel_is_one() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3)).eval()
+    assert split(module, probe=_probe()).layer == "0"
+
+
+def test_a_layer_goes_by_each_of_its_names() -> None:
+    module = PlainNet()
+    module.other = module.body
+    assert split(module.eval(), "body", probe=_probe()).layer == "body"
+    with pytest.raises(SplitError, match="0 times"):
+        split(module, "other", probe=_probe())
+
+
+def test_what_cannot_be_copied_is_split_all_the_same() -> None:
+    module = PlainNet()
+    module.lock = threading.Lock()
+    assert split(module.eval(), probe=_probe()).layer == "body"
+
+
+def test_splitting_one_network_disturbs_no_other() -> None:
+    """torch.fx patches `nn.Module` for the whole process; here nothing does."""
+    parts = split(PlainNet().eval(), "body", probe=_probe())
+    before = parts.explain(_probe()).grid
+    with ThreadPoolExecutor(4) as pool:
+        splits = [pool.submit(split, PlainNet().eval(), "body", probe=_probe()) for _ in range(60)]
+        grids = [pool.submit(lambda: parts.explain(_probe()).grid) for _ in range(300)]
+        for made in splits:
+            assert made.result().layer == "body"
+        for grid in grids:
+            torch.testing.assert_close(grid.result(), before, rtol=0, atol=1e-6)
 
 
 def test_finding_leaves_no_hook_and_no_state() -> None:

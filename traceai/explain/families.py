@@ -51,7 +51,7 @@ class Chain:
         make = self.cuts.get(self.default if name == self.alias else name)
         if make is None:
             raise SplitError(
-                f"this network is not cut at {name!r}; name one of {', '.join(self.cuts)}, or give both parts with "
+                f"this network is not cut at {name!r:.80}; name one of {', '.join(self.cuts)}, or give both parts with "
                 "Split.of(trunk, head)"
             )
         return *make(), name
@@ -256,11 +256,22 @@ def _read_by(readout: nn.Module, backbone: Any, prefix: int) -> str:
     """
     scale = backbone.layernorm.weight
     noise = torch.Generator().manual_seed(0)
+    patches = backbone.embeddings.patch_embeddings.num_patches
     with torch.inference_mode(False), torch.enable_grad():
-        tokens = torch.randn(1, prefix + 16, len(scale), generator=noise).to(scale).requires_grad_(True)
-        logits = readout(tokens)
-        weights = torch.randn(logits.shape, generator=noise).to(logits)
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), tokens)
+        tokens = torch.randn(1, prefix + patches, len(scale), generator=noise).to(scale).requires_grad_(True)
+        try:
+            output = readout(tokens)
+            logits = getattr(output, "logits", output)
+            weights = torch.randn(logits.shape, generator=noise).to(logits)
+            (gradient,) = torch.autograd.grad((logits * weights).sum(), tokens)
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            IndexError,
+        ):  # the split is refused where it is tried
+            return "class+mean"
     read = gradient[0].abs().amax(dim=1) > 0
     if not read[1:].any():
         return "class"

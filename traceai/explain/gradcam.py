@@ -9,6 +9,7 @@ For a feature map A (D, h, w) and a class logit y, the grid is `sum_d alpha_d A_
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class Explanation:
     """What one forward pass says, and where it says it.
 
     Attributes:
-        logits: (N, C) float32.
+        logits: (N, C) float32; of a network in double precision float64, and so are grid, embedding, bias and residual.
         target: (N,) int64, the class whose logit the grid explains.
         grid: (N, h, w) float32, signed: positive cells argue for the target, negative ones against it.
         embedding: (N, D) float32, the spatial mean of the feature map.
@@ -86,6 +87,11 @@ def uncached_autocast(device: torch.device) -> Iterator[None]:
         yield
 
 
+def logits_of(output: object) -> Tensor:
+    """The logits (N, C) of what a network or a head returned: a tensor, or an object that has them."""
+    return cast("Tensor", getattr(output, "logits", output))
+
+
 class HeadPass:
     """The head, run once with gradients from a detached feature map; the trunk and every parameter stay untouched.
 
@@ -102,15 +108,19 @@ class HeadPass:
         with torch.inference_mode(False), torch.enable_grad(), uncached_autocast(features.device):
             self._leaf = features.clone().detach().requires_grad_(True)
             # The head gets a copy, for one that begins with an in-place activation may not write to a leaf.
-            self._logits = head(self._leaf.clone(), *(fixed.clone().detach() for fixed in beside))
+            self._logits = logits_of(head(self._leaf.clone(), *(fixed.clone().detach() for fixed in beside)))
         self.logits = single(self._logits.detach())
 
     def grid(self, target: Tensor, *, last: bool = True) -> Tensor:
         """Grad-CAM of the logits `target` (N,), shape (N, h, w). `last` frees the graph."""
+        gradient = self.gradient(target, last=last)
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self._leaf.device.type, enabled=False):
+            return torch.einsum("ndhw,nd->nhw", single(self._leaf), gradient.mean(dim=(2, 3)))
+
+    def gradient(self, target: Tensor, *, last: bool = True) -> Tensor:
+        """Of the logits `target` (N,) with respect to the map, (N, D, h, w)."""
         with torch.inference_mode(False), torch.enable_grad():
             # One backward pass serves the batch: a sample's logit depends on no other sample's features.
             chosen = self._logits.gather(1, target.clone()[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, self._leaf, retain_graph=not last)
-        with torch.no_grad(), torch.autocast(self._leaf.device.type, enabled=False):
-            alpha = single(gradient).mean(dim=(2, 3))
-            return torch.einsum("ndhw,nd->nhw", single(self._leaf), alpha)
+        return single(gradient.detach())

@@ -1,7 +1,9 @@
 """A network split into a trunk and a head, so that one forward pass yields both the decision and its Grad-CAM."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from traceai.explain.gradcam import (
     HeadPass,
     linear_grid,
     linear_grids,
+    logits_of,
     single,
     uncached_autocast,
 )
@@ -51,10 +54,10 @@ class Split:
         return cls(trunk=trunk, head=head, layer=layer, linear=pooled_linear(head))
 
     def logits(self, batch: Tensor) -> Tensor:
-        """(N, C) float32, without an explanation."""
+        """(N, C), without an explanation; of the precision that `explain` gives."""
         features, *beside = self._features(batch)
         with torch.inference_mode(False), torch.no_grad(), uncached_autocast(batch.device):
-            return single(self.head(features, *beside)).clone()
+            return single(logits_of(self.head(features, *beside))).clone()
 
     def explain(
         self, batch: Tensor, target: int | Tensor | Sequence[int] | None = None, *, among: Sequence[int] | None = None
@@ -82,7 +85,7 @@ class Split:
                 chosen = checked_target(logits, target, among)
                 return Explanation(logits, chosen, head_pass.grid(chosen), embedding, None, None)
             with uncached_autocast(batch.device):
-                logits = single(self.head(features))
+                logits = single(logits_of(self.head(features)))
             chosen = checked_target(logits, target, among)
             with torch.autocast(batch.device.type, enabled=False):
                 grid = linear_grid(single(features), single(self.linear.weight), chosen)
@@ -96,7 +99,7 @@ class Split:
         with torch.inference_mode(False), torch.no_grad():
             if self.linear is not None:
                 with uncached_autocast(batch.device):
-                    logits = single(self.head(features))
+                    logits = single(logits_of(self.head(features)))
                 with torch.autocast(batch.device.type, enabled=False):
                     return ClassGrids(logits, linear_grids(single(features), single(self.linear.weight)))
             head_pass = HeadPass(self.head, features, *beside)
@@ -154,17 +157,31 @@ def split(module: nn.Module, at: str | None = None, *, probe: Tensor | None = No
     """
     if any(part.training for part in module.modules()):
         raise SplitError("a network in training mode cannot be split; call module.eval() first")
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and not part.track_running_stats:
+            raise SplitError(
+                f"{name!r} normalises by the other images of a batch, so no image has an explanation of its own; use statistics "
+                "of the training (track_running_stats=True)"
+            )
     if probe is None:
         probe = _noise(module)
+    # In half precision another network could pass for this one, so the comparison is made in single.
+    with torch.autocast(probe.device.type, enabled=False):
+        if probe.dtype.itemsize < 4:
+            _compared(_single_precision(module), at, probe.float())
+        return _compared(module, at, probe)
+
+
+def _compared(module: nn.Module, at: str | None, probe: Tensor) -> Split:
     try:
-        with torch.inference_mode(), uncached_autocast(probe.device):
+        with torch.inference_mode():
             output = module(probe)
-    except (RuntimeError, ValueError, TypeError) as problem:
+    except (RuntimeError, ValueError, TypeError, AttributeError) as problem:
         raise SplitError(
-            f"the network does not accept a batch of shape {tuple(probe.shape)} ({problem}); pass a batch it accepts as "
+            f"the network does not accept a batch of shape {tuple(probe.shape)} ({_brief(problem)}); pass a batch it accepts as "
             "probe="
         ) from problem
-    expected = getattr(output, "logits", output)
+    expected: Any = logits_of(output)
     if isinstance(expected, tuple | list):
         raise SplitError(
             "the network does not return a single tensor; wrap it so that it returns logits of shape (N, C)"
@@ -196,10 +213,15 @@ def _checked(module: nn.Module, at: str | None, expected: Tensor, probe: Tensor)
     candidate = Split.of(trunk, head, layer=layer)
     try:
         features, *beside = candidate._features(probe)
+        _require_channels_first(layer, features, probe)
         found = HeadPass(head, features, *beside)
-        blind = candidate.linear is None and torch.equal(found.logits, _flipped(head, features, *beside))
-    except (RuntimeError, ValueError, TypeError) as problem:
-        raise SplitError(f"split at {layer!r}, the network does not run ({problem}); choose another layer") from problem
+        target = found.logits.argmax(dim=1)
+        gradient = found.gradient(target, last=False)
+        by_gradient = found.grid(target)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as problem:
+        raise SplitError(
+            f"split at {layer!r}, the network does not run or has no gradient ({_brief(problem)}); choose another layer"
+        ) from problem
     # What is computed in half precision is only as equal as that.
     tolerance = max(_TOLERANCE, 8 * torch.finfo(expected.dtype).eps if expected.dtype.itemsize < 4 else 0.0)
     if found.logits.shape != expected.shape or not _close(found.logits, single(expected), tolerance):
@@ -207,23 +229,59 @@ def _checked(module: nn.Module, at: str | None, expected: Tensor, probe: Tensor)
             f"split at {layer!r}, trunk and head together do not give the network's own logits; choose the layer whose output "
             "alone feeds the rest, or give both parts with Split.of(trunk, head)"
         )
-    if blind:
+    _require_evidence(layer, single(features), gradient)
+    if candidate.linear is not None and not _close(candidate.explain(probe, target).grid, by_gradient, tolerance):
         raise SplitError(
-            f"the logits do not depend on the output of {layer!r}, so it explains nothing; split at another layer"
+            f"the head after {layer!r} looks linear but its gradient says otherwise; give both parts with "
+            "Split.of(trunk, head)"
         )
-    if candidate.linear is not None:
-        target = found.logits.argmax(dim=1)
-        if not _close(candidate.explain(probe, target).grid, found.grid(target), tolerance):
-            raise SplitError(
-                f"the head after {layer!r} looks linear but its gradient says otherwise; give both parts with "
-                "Split.of(trunk, head)"
-            )
     return candidate
 
 
-def _flipped(head: nn.Module, features: Tensor, *beside: Tensor) -> Tensor:
-    """What the head says of the same map with its channels in another order."""
-    return HeadPass(head, features.flip(1), *beside).logits
+def _require_channels_first(layer: str, features: Tensor, probe: Tensor) -> None:
+    """A map (N, h, w, D) has the proportions of the image in its first two axes, and not in its last two."""
+    height, width = probe.shape[2:]
+
+    def proportional(rows: int, columns: int) -> bool:
+        return abs(rows * width - columns * height) <= max(height, width)
+
+    _, first, second, third = features.shape
+    if proportional(first, second) and not proportional(second, third):
+        raise SplitError(
+            f"the output of {layer!r} has its channels last, (N, h, w, D) = {tuple(features.shape)}; split at a layer that has "
+            "them second, or give both parts with Split.of(trunk, head), the trunk ending with permute(0, 3, 1, 2)"
+        )
+
+
+def _require_evidence(layer: str, features: Tensor, gradient: Tensor) -> None:
+    """The mean gradient weighs the channels; where that is rounding error, so is the map."""
+    largest = gradient.abs().amax()
+    cells = gradient.shape[2] * gradient.shape[3]
+    if largest == 0:
+        raise SplitError(
+            f"the logits do not depend on the output of {layer!r}, so it explains nothing; split at another layer, or pass real "
+            "images as probe="
+        )
+    cancels = gradient.mean(dim=(2, 3)).abs().amax() < 1e-4 * largest / cells
+    if cancels or largest * features.abs().amax() * cells < _TOLERANCE:
+        raise SplitError(
+            f"the gradient at {layer!r} cancels over the map, as before a normalisation by image, so Grad-CAM is rounding error "
+            "there; split after that normalisation, or pass real images as probe="
+        )
+
+
+def _single_precision(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module).float()
+    except TypeError as problem:
+        raise SplitError(
+            f"the network cannot be copied ({_brief(problem)}), so it cannot be checked in single precision; split it before "
+            "making it half"
+        ) from problem
+
+
+def _brief(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0][:160]
 
 
 def _noise(module: nn.Module) -> Tensor:

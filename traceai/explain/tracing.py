@@ -1,9 +1,7 @@
 """Where to cut a network: by what is known of its family, by name with torch.fx, or at the last map it makes."""
 
-import copy
-import inspect
 import operator
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +27,8 @@ def cut(module: nn.Module, at: str | None) -> tuple[nn.Module, nn.Module, str]:
         raise SplitError(
             f"{type(module).__name__} is not a family whose feature map is known; name a layer with at='...'"
         )
-    if at not in dict(module.named_modules()) or not at:
-        raise SplitError(f"{type(module).__name__} has no child named {at!r}; see module.named_modules()")
+    if not at or at not in dict(module.named_modules(remove_duplicate=False)):
+        raise SplitError(f"{type(module).__name__} has no child named {at!r:.80}; see module.named_modules()")
     trunk, head = _cut_traced(module, at)
     return trunk, head, at
 
@@ -79,10 +77,10 @@ def _around(module: nn.Module, name: str) -> Chain | None:
 def candidates(module: nn.Module, probe: Tensor) -> list[str]:
     """The layers whose output is a feature map of more than one cell, called once, last first.
 
-    Pooling layers are left out: the layer before one has the finer map of the same features. Looks at a copy, so that no hook
-    is ever on the module itself.
+    Pooling layers are left out: the layer before one has the finer map of the same features. Looks at a shell of the network, which
+    shares its parameters, so that no hook is ever on the module itself.
     """
-    copied = copy.deepcopy(module)
+    copied = _hollow(module, {})
     calls: Counter[str] = Counter()
     found: list[str] = []
 
@@ -104,25 +102,70 @@ def candidates(module: nn.Module, probe: Tensor) -> list[str]:
 
 
 class _Tracer(fx.Tracer):
-    """Traces only the code that encloses the layer `at`; every other module is called as it is."""
+    """Records the code that encloses one layer; every other module is a single call.
 
-    def __init__(self, at: str) -> None:
+    `fx.Tracer.trace` patches `nn.Module` for the whole process while it runs, so that other threads' networks fail. Here shells of
+    the enclosing modules are called, which share everything with them but have stand-ins for children; nothing else is touched.
+    """
+
+    def record(self, module: nn.Module, at: str) -> fx.Graph:
+        self.root = module
+        self.tensor_attrs = {}
+        self.graph = fx.Graph()
+        batch = self.create_proxy("placeholder", "batch", (), {})
+        self.create_node("output", "output", (self.create_arg(self._shell(module, "", at)(batch)),), {})
+        return self.graph
+
+    def _shell(self, module: nn.Module, name: str, at: str) -> nn.Module:
+        children: dict[str, nn.Module | None] = {}
+        for key, child in module._modules.items():
+            called = f"{name}.{key}" if name else key
+            if child is None:
+                children[key] = None
+            elif at.startswith(called + "."):
+                children[key] = self._shell(child, called, at)
+            else:
+                children[key] = _StandIn(self, child, called)
+        return shell(module, children)
+
+
+class _StandIn(nn.Module):
+    """Notes that it was called, and is otherwise the module that it stands for."""
+
+    def __init__(self, tracer: _Tracer, real: nn.Module, name: str) -> None:
         super().__init__()
-        self._at = at
+        self.training = real.training
+        self.__dict__.update(_tracer=tracer, _real=real, _name=name)
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self._at.startswith(module_qualified_name + ".")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_real"], name)
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        return self._tracer.create_proxy("call_module", self._name, inputs, options)
+
+
+def shell(module: nn.Module, children: dict[str, nn.Module | None]) -> nn.Module:
+    """An object of the same class with the same state but other children, and without hooks."""
+    made: nn.Module = object.__new__(type(module))
+    made.__dict__.update(module.__dict__)
+    made.__dict__.update(_modules=children)
+    for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+        made.__dict__[kind] = OrderedDict()
+    return made
+
+
+def _hollow(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
+    """A shell of `module` with shells for children; a module that has two places has one shell in both."""
+    if id(module) not in made:
+        children = {name: None if child is None else _hollow(child, made) for name, child in module._modules.items()}
+        made[id(module)] = shell(module, children)
+    return made[id(module)]
 
 
 def _traced(module: nn.Module, at: str) -> tuple[fx.Graph, fx.Node, fx.Node]:
     """The code around `at`, its one call in there, and the result."""
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(module.forward).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
     try:
-        graph = _Tracer(at).trace(module, defaults)
+        graph = _Tracer().record(module, at)
     except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError, AttributeError, NameError, IndexError) as problem:
         raise SplitError(
             f"the code around {at!r} in {type(module).__name__} cannot be traced by torch.fx ({problem}); {_REMEDY}"
