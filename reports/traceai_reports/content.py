@@ -131,7 +131,7 @@ class Explained:
     """How good a version's explanations were found to be.
 
     Attributes:
-        survive: they stay as they are when all weights are random.
+        verdict: "gone", "survive" or "not-judged" with all weights random; `words` says it.
         findings: (what, how much and beside which control), in the order to print.
         layers: by group of parameters, from the output down: its name, and what is left of the maps with it random, alone and
             together with all before it.
@@ -141,7 +141,8 @@ class Explained:
     method: str
     layer: str
     images: str
-    survive: bool
+    verdict: str
+    words: str
     findings: tuple[tuple[str, str], ...]
     layers: tuple[tuple[str, str, str], ...]
 
@@ -153,7 +154,7 @@ class ModelVersion:
     Attributes:
         evaluation: Facts from its evaluation, (what, value), in the order to print.
         training: Facts from its training, likewise.
-        explained: What was found last of its explanations.
+        explained: What was found last of its explanations, until the report or the decision was made.
         waived, approved, activated, retired: The steps on record when the decision was made, or in force in the period.
         unread: Stands for the entry of its registration; then everything that it says is missing.
     """

@@ -150,8 +150,8 @@ def _explained(
     if isinstance(record, Unreadable):
         return record
     try:
-        findings, layers = wording.sentences(record.measures), wording.layers(record.measures)
-    except (KeyError, TypeError, ValueError):  # sealed by something else than this program
+        words, findings, layers = wording.told(record.randomisation, record.measures)
+    except ValueError:  # sealed by something else than this program
         return quotes.refuse(index)
     if (record.model.name, record.model.version) != (name, version):
         return quotes.refuse(index)
@@ -160,7 +160,8 @@ def _explained(
         method=record.method,
         layer=record.layer,
         images=record.images,
-        survive=record.survives_randomisation,
+        verdict=record.randomisation,
+        words=words,
         findings=tuple(findings),
         layers=tuple(layers),
     )

@@ -141,12 +141,12 @@ def explanations(model: ModelVersion, level: int = 1) -> list[Flowable]:
     """How good the version's explanations are, as far as anybody has measured it."""
     found, heading = model.explained, Heading("Quality of the explanations", level)
     if found is None:
-        return [heading, prose("Nobody has measured how good this version's explanations are.", style=NOTE)]
+        return [heading, prose("Nobody had measured how good this version's explanations are.", style=NOTE)]
     if isinstance(found, Unreadable):
         return [heading, unread(found)]
-    verdict = wording.survival(found.survive)
+    doubted = found.verdict != wording.GONE
     rows: list[Fact] = [
-        ("Show what the network learnt", Paragraph(alert(verdict), LABEL) if found.survive else verdict),
+        ("Gone with random weights", Paragraph(alert(markup(found.words)), LABEL) if doubted else found.words),
         ("Measured", signed(found.measured)),
         ("Images", found.images),
         ("Method and layer", f"{found.method}, {found.layer}"),
@@ -165,6 +165,7 @@ def explanations(model: ModelVersion, level: int = 1) -> list[Flowable]:
     note = prose(
         "How much of the order of the maps' cells is left (mean |Spearman rank correlation|, 1 is all, 0 is nothing) when weights "
         "are random. With all of them random, a map that shows what the network learnt is gone.",
+        "That a map goes does not say that it is right.",
         style=NOTE,
     )
     return [KeepTogether([heading, facts(rows)]), Spacer(0, 6), table, Spacer(0, 3), note]

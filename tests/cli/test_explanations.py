@@ -11,7 +11,8 @@ from traceai.data import store
 from traceai.data.synth import Scene, write_dataset
 from traceai.db.tables import ModelEvent
 from traceai.explain.quality import Curve, ExplanationQuality
-from traceai.explain.randomising import LayerRandomisation
+from traceai.explain.randomising import LayerRandomisation, Randomisation
+from traceai.ledger import log, records
 from traceai.models import registry
 from traceai.sdk import Trace
 
@@ -22,11 +23,13 @@ def data(here: Trace, run: Run, classes: Path) -> str:
     return "parts"
 
 
-def record(trace: Trace, reference: str, left: float) -> None:
+def record(trace: Trace, reference: str, left: float | None) -> None:
     """Enter that `left` of the maps is left with random weights."""
+    verdict = "not-judged" if left is None else "survive" if left >= 0.5 else "gone"
+    layers = (LayerRandomisation("classifier.1", 0.2, 0.2), LayerRandomisation("resnet.embedder", 0.4, left))
     found = ExplanationQuality(
-        9, 4, 0, (LayerRandomisation("classifier.1", 0.2, 0.2), LayerRandomisation("resnet.embedder", 0.4, left)), left >= 0.5,
-        -0.5, -0.8, Curve(0.2, 0.5, 0.6), Curve(0.8, 0.5, 0.4), None, None, None, None, 0.1, 0.0,
+        9, 4, 0, Randomisation(layers, left, 0.1, verdict), -0.5, -0.8, Curve(0.2, 0.5, 0.6), Curve(0.8, 0.5, 0.4), 0, None, None,
+        None, None, 0.1, 0.0,
     )  # fmt: skip
     with trace.database.session() as session:
         snapshot = store.snapshot(session, trace.blobs, store.find(session, "parts"))
@@ -75,11 +78,62 @@ def test_a_version_whose_explanations_survive_needs_a_signed_reason(run: Run, he
     assert "waive" in run("model", "show", "tiles@1").out
 
 
-def test_the_last_measurement_speaks(run: Run, here: Trace, data: str) -> None:
+def test_measuring_again_does_not_take_back_that_they_survive(run: Run, here: Trace, data: str) -> None:
     register_tiny(here, approved=False)
     record(here, "tiles@1", left=0.61)
     record(here, "tiles@1", left=0.12)
+    assert run("model", "approve", "tiles@1", "--reason", "Good on lot 7.", "--as", "ada").code == 2
+
+
+def test_what_could_not_be_judged_needs_a_reason_until_it_is(run: Run, here: Trace, data: str) -> None:
+    register_tiny(here, approved=False)
+    record(here, "tiles@1", left=None)
+    command = ("model", "approve", "tiles@1", "--reason", "Good on lot 7.", "--as", "ada")
+    assert "could not be judged" in run(*command).err
+    record(here, "tiles@1", left=0.12)
+    assert run(*command).code == 0
+
+
+def test_what_is_measured_after_the_approval_is_answered_for_at_the_activation(
+    run: Run, here: Trace, data: str
+) -> None:
+    register_tiny(here, approved=False)
     assert run("model", "approve", "tiles@1", "--reason", "Good on lot 7.", "--as", "ada").code == 0
+    record(here, "tiles@1", left=0.61)
+    refused = run("model", "activate", "tiles@1", "--as", "ada")
+    assert refused.code == 2
+    assert "--despite-explanations" in refused.err
+    by_its_maker = ("--as", "erin", "--despite-explanations", "I made it.")
+    assert "cannot waive" in run("model", "activate", "tiles@1", *by_its_maker).err
+    assert run("model", "activate", "tiles@1", "--as", "ada", "--despite-explanations", "For lot 7 only.").code == 0
+    assert registry_state(here) == "active"
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        {}, {"images": 1, "defects": 1}, {"randomisation": [{"layer": {"a": 1}, "alone": "0.1", "cascading": "0.1"}]},
+        {"sensitivity": "1e400"}, {"pointing": "x", "pointing_chance": "y"}, {"deletion": []}, {"randomisation": None},
+    ],
+)  # fmt: skip
+def test_measures_that_something_else_wrote_are_told_and_nothing_breaks(
+    run: Run, here: Trace, data: str, measures: dict[str, object]
+) -> None:
+    register_tiny(here, approved=False)
+    record(here, "tiles@1", left=0.12)
+    with here.database.session() as session:
+        row = registry.find(session, "tiles@1")
+        known = registry.explanations(session, "tiles", 1).measures
+        entry = {
+            "model": registry.reference_of(row), "method": "grad-cam/1", "layer": "x", "snapshot_name": "parts",
+            "snapshot_digest": "5" * 64, "images": "some", "randomisation": "gone", "actor": "erin",
+            "measures": {**known, **measures} if measures else {},
+        }  # fmt: skip
+        log.append(session, [records.ExplanationQuality(**entry)])
+    shown = run("model", "show", "tiles@1")
+    assert shown.code == 0
+    if measures.keys() != {"images", "defects"}:
+        assert "cannot be read" in shown.out
 
 
 def test_there_is_nothing_to_waive_where_nothing_survives(run: Run, here: Trace, data: str) -> None:

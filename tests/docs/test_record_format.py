@@ -231,10 +231,12 @@ def test_the_evaluation_is_documented_field_by_field() -> None:
 
 def test_the_measures_are_documented_field_by_field() -> None:
     from traceai.explain.quality import Curve, ExplanationQuality
+    from traceai.explain.randomising import Randomisation
 
     nothing = ExplanationQuality(
-        0, 0, 0, (), False, None, None, Curve(0, 0, 0), Curve(0, 0, 0), None, None, None, None, 0, None
-    )
+        0, 0, 0, Randomisation((), None, 0.0, "not-judged"), None, None, Curve(0, 0, 0), Curve(0, 0, 0), 0, None, None, None,
+        None, None, None,
+    )  # fmt: skip
     assert fields_of("Measures") == list(nothing.to_record())
 
 

@@ -81,18 +81,108 @@ def test_one_that_points_away_is_seen_to() -> None:
     assert found.deletion.explanation > measure(bright(), spots(), defects=DEFECTS, good=GOOD).deletion.explanation
 
 
-def test_a_map_of_the_image_survives_random_weights_and_a_learnt_one_does_not() -> None:
-    """`Bright` explains with the image itself whatever its only weights are: the failure that the check is there to find."""
-    assert measure(bright(), spots(), defects=DEFECTS, good=GOOD).survives
+def test_a_map_of_the_image_survives_random_weights() -> None:
+    """`Bright` explains with the image itself whatever its weights are: the failure that the check is there to find."""
+    found = measure(bright(), spots(), defects=DEFECTS, good=GOOD).randomisation
+    assert found.verdict == "survive"
+    assert found.left == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("gain", [nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)])
+def test_no_layer_of_one_number_hides_that_it_does(gain: nn.Module) -> None:
+    parts = bright()
+    gained = nn.Sequential(gain, parts.trunk).eval()
+    nn.init.ones_(gain.weight)
+    found = measure(Split.of(gained, parts.head), spots(), defects=DEFECTS, good=GOOD).randomisation
+    assert found.verdict == "survive"
+
+
+def test_weights_that_are_kept_as_buffers_are_weights() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", Bright().fc.weight.detach().clone())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)) @ self.weight.T
+
+    parts = Split.of(bright().trunk, Frozen().eval())
+    found = measure(parts, spots(), defects=DEFECTS, good=GOOD).randomisation
+    assert [one.layer for one in found.layers] == ["head"]
+    assert found.verdict == "survive"
+
+
+def test_images_that_show_nothing_do_not_hide_it() -> None:
+    given = spots()
+    flat = torch.full((12, 1, SIDE, SIDE), 0.5)
+    none = torch.zeros(12, SIDE, SIDE)
+    both = Images(
+        torch.cat([given.batch, flat]), given.black_to_white, torch.cat([given.defective, torch.ones(12, dtype=torch.bool)]),
+        torch.cat([given.masks, none]), torch.ones(24, dtype=torch.bool),
+    )  # fmt: skip
+    assert measure(bright(), both, defects=DEFECTS, good=GOOD).randomisation.verdict == "survive"
+    only = Images(flat, given.black_to_white, torch.ones(12, dtype=torch.bool), none, torch.ones(12, dtype=torch.bool))
+    found = measure(bright(), only, defects=DEFECTS, good=GOOD)
+    assert found.randomisation.verdict == "not-judged"
+    assert found.degenerate == 12
+    assert found.sensitivity is None
+    assert "nan" not in str(found.to_record())
+
+
+def test_grids_of_few_cells_are_alike_by_chance_and_not_judged() -> None:
+    parts = Split.of(nn.AvgPool2d(SIDE // 2).eval(), bright().head)
+    found = measure(parts, spots(), defects=DEFECTS, good=GOOD).randomisation
+    assert found.verdict == "not-judged"
+    assert found.chance > 0.4
+
+
+def test_an_output_that_is_no_number_is_refused() -> None:
+    parts = bright()
+    with torch.no_grad():
+        parts.linear.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not a finite number"):
+        measure(parts, spots(), defects=DEFECTS, good=GOOD)
+
+
+def test_a_learnt_map_goes_with_the_weights() -> None:
     module = trained(networks.resnet)
     parts = split(module, probe=batch(2)[0])
     images, labels = batch(24, seed=7)
     given = Images(images, torch.ones(1), labels > 0, torch.zeros(24, SIDE, SIDE), torch.zeros(24, dtype=torch.bool))
-    found = measure(parts, given, defects=DEFECTS, good=GOOD, names=module)
-    assert found.randomisation[0].layer == "classifier.1"
-    assert found.randomisation[-1].layer == "resnet.embedder.embedder.convolution"
-    assert not found.survives
-    assert found.pointing is found.relevance_mass is None
+    with torch.inference_mode():
+        found = measure(parts, given, defects=DEFECTS, good=GOOD, names=module)
+    random = found.randomisation
+    assert random.layers[0].layer == "classifier.1"
+    assert random.layers[-1].layer == "resnet.embedder.embedder.convolution"
+    assert random.verdict == "gone"
+    assert random.chance < 0.2
+    assert (found.masked, found.pointing, found.relevance_mass) == (0, None, None)
+
+
+def test_one_image_a_network_of_batch_statistics_and_a_temperature() -> None:
+    class Cooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.temperature = nn.Parameter(torch.tensor(2.0))
+            self.norm, self.fc = nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.norm(x.mean((2, 3)))) / self.temperature
+
+    parts = Split.of(networks.PlainNet().body.eval(), Cooled().eval())
+    given = spots(3)
+    one = Images(given.batch[1:2], given.black_to_white, given.defective[1:2], given.masks[1:2], given.located[1:2])
+    found = measure(parts, one, defects=DEFECTS, good=GOOD)
+    assert {"head.temperature", "head.norm", "head.fc"} <= {layer for layer, _ in groups(parts)}
+    assert found.defects == 1
+
+
+def test_a_network_in_half_precision_is_measured() -> None:
+    module = trained(networks.vit).bfloat16()
+    parts = split(module, probe=batch(2)[0].bfloat16())
+    images, labels = batch(6, seed=7)
+    given = Images(images, torch.ones(1), labels > 0, torch.zeros(6, SIDE, SIDE), torch.zeros(6, dtype=torch.bool))
+    assert measure(parts, given, defects=DEFECTS, good=GOOD, names=module).images == 6
 
 
 def test_the_parts_of_a_transformer_are_made_random_one_by_one() -> None:
@@ -137,6 +227,7 @@ def test_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(one, one**3) == pytest.approx(1.0)
     assert rank_correlation(one, -one) == pytest.approx(-1.0)
     assert rank_correlation(one, torch.tensor([[2.0, 1.0], [3.0, 4.0]])) == pytest.approx(0.8)
-    assert rank_correlation(one, torch.ones(2, 2)) == 0.0
-    assert rank_correlation(one, torch.tensor([[float("nan"), 1.0], [3.0, 4.0]])) == 0.0
+    assert rank_correlation(one, torch.ones(2, 2)) is None
+    assert rank_correlation(one, torch.tensor([[float("nan"), 1.0], [3.0, 4.0]])) is None
+    assert similarity(one[None], torch.ones(1, 2, 2)) is None
     assert similarity(one[None], -one[None]) == pytest.approx(1.0)

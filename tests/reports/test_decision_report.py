@@ -119,18 +119,18 @@ def test_a_model_that_nobody_approved_is_prominent(out):
 def test_how_good_the_explanations_are_is_printed_beside_its_controls(out):
     found = written(samples.decision(), out)
     assert "Quality of the explanations" in found
-    assert "yes: with random weights they are gone" in found
-    assert "88.7% (a random cell: 6.1%)" in found
+    assert "yes: 0.09 of their order is left" in found
+    assert "88.7% of 141 (a random cell: 6.1%)" in found
     assert "resnet.embedder.embedder.convolution 0.35 0.08" in found
     never = samples.decision(model=samples.model(explained=None))
-    assert "Nobody has measured how good this version's explanations are." in written(never, out)
+    assert "Nobody had measured how good this version's explanations are." in written(never, out)
 
 
 def test_explanations_that_survive_random_weights_are_called_that_and_the_waiver_is_quoted(out):
     waived = Signature(by="dr.lindqvist", at=samples.START, reason="A person looks at every part.")
     model = samples.model(explained=samples.explained(survive=True), waived=waived)
     found = written(samples.decision(model=model), out)
-    assert "NO: they stay as they are when all weights are random" in found
+    assert "NO: 0.61 of their order is left" in found
     assert "In spite of its explanations dr.lindqvist" in found
     assert "A person looks at every part." in found
 

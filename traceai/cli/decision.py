@@ -248,12 +248,14 @@ def _operating_point(pass_below: float | None, reject_at: float | None) -> str:
 def _model(dossier: Dossier) -> dict[str, Any]:
     row, model = dossier.row, dossier.model
     approval, activation = dossier.standing("approve"), dossier.standing("activate")
+    waived = dossier.standing("waive")
     facts: dict[str, Any] = {
         "version": f"{row.model_name}@{row.model_version}",
         "digest": row.model_digest.hex(),
         "approved": f"by {approval.actor}, {moment(approval.occurred_at)}: {approval.reason}"
         if approval
         else Text("NOT APPROVED when it decided", style="bold red"),
+        **({"waived": f"by {waived.actor}, {moment(waived.occurred_at)}: {waived.reason}"} if waived else {}),
         "activated": f"by {activation.actor}, {moment(activation.occurred_at)}" if activation else None,
     }
     if model is not None:

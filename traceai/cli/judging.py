@@ -84,17 +84,20 @@ def measured(trace: Trace, row: ModelVersion, model: "LoadedModel", judged: Judg
         registry.record_explanations(
             session, row, found, method=METHOD, snapshot=judged.snapshot, images=images, actor=actor
         )
-    return {"images": images, "survives_randomisation": found.survives, "measures": found.to_record()}
+    return {"images": images, "randomisation": found.randomisation.verdict, "measures": found.to_record()}
 
 
-def print_explanations(measures: Mapping[str, Any], survives: bool) -> None:
+def print_explanations(measures: Mapping[str, Any], verdict: str) -> None:
     """What was measured, each beside its control, and what random weights leave of the maps, layer by layer."""
-    print_facts(
-        {"show what it learnt": wording.survival(survives), **dict(wording.sentences(measures))}, "Explanations"
-    )
+    try:
+        words, found, layers = wording.told(verdict, measures)
+    except ValueError as problem:
+        console.print(f"Explanations: {problem}; run `traceai ledger verify`.", style="red", markup=False)
+        return
+    print_facts({"gone with random weights": words, **dict(found)}, "Explanations")
     shown = table("random", ">alone", ">in turn", title="Left of the maps with random weights, from the output down")
-    for layer, alone, cascading in wording.layers(measures):
-        shown.add_row(layer, alone, cascading)
+    for layer, alone, cascading in layers:
+        shown.add_row(Text(layer), alone, cascading)
     console.print(shown)
 
 

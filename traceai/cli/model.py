@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `model list` needs none
 app = typer.Typer(no_args_is_help=True)
 Reference = Annotated[str, typer.Argument(metavar="NAME@V", help="A version, or the active one of NAME.")]
 ReasonOption = Annotated[str, typer.Option(help="A sentence that an auditor will read.")]
+WaiverOption = Annotated[
+    str | None, typer.Option(help="Why, although its explanations survive random weights; signed and recorded.")
+]
 
 
 def _share(value: float) -> float:
@@ -244,7 +247,7 @@ def show(reference: Reference, json: JsonOption = False) -> None:
             markup=False,
             soft_wrap=True,
         )
-        print_explanations(explained.measures, explained.survives_randomisation)
+        print_explanations(explained.measures, explained.randomisation)
 
 
 @app.command()
@@ -290,16 +293,14 @@ def evaluate(
     else:
         print_evaluation(found, known)
         if explained is not None:
-            print_explanations(explained["measures"], explained["survives_randomisation"])
+            print_explanations(explained["measures"], explained["randomisation"])
 
 
 @app.command()
 def approve(
     reference: Reference,
     reason: ReasonOption,
-    despite_explanations: Annotated[
-        str | None, typer.Option(help="Why, although its explanations survive random weights; signed and recorded.")
-    ] = None,
+    despite_explanations: WaiverOption = None,
     actor: ActorOption = None,
 ) -> None:
     """Sign for a version that somebody else made."""
@@ -320,11 +321,16 @@ def approve(
 
 
 @app.command()
-def activate(reference: Reference, reason: ReasonOption = "", actor: ActorOption = None) -> None:
+def activate(
+    reference: Reference,
+    reason: ReasonOption = "",
+    despite_explanations: WaiverOption = None,
+    actor: ActorOption = None,
+) -> None:
     """Make an approved version the one that its name stands for."""
     with opened() as trace, trace.database.session() as session:
         row = registry.find(session, reference)
-        registry.activate(session, row, actor=actor_or_operator(actor), reason=reason)
+        registry.activate(session, row, actor=actor_or_operator(actor), reason=reason, waiver=despite_explanations)
     console.print(f"{row.name} now stands for {row.name}@{row.version}.", markup=False)
 
 

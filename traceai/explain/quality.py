@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from traceai.errors import ModelError
-from traceai.explain.randomising import SURVIVES, LayerRandomisation, groups, randomisation, rank_correlation
+from traceai.explain.randomising import Randomisation, groups, randomisation, rank_correlation
 from traceai.explain.splitting import Split
 
 Progress = Callable[[int, int], None]
@@ -66,35 +66,36 @@ class ExplanationQuality:
     Attributes:
         images, defects: how many were given, and how many of them are defective.
         degenerate: how many grids of defective images explain nothing.
-        randomisation: by group of parameters, from the output down, see `randomising`.
-        survives: with all parameters random, the mean |rank correlation| with the original is still 0.5 or more.
+        randomisation: what is left of the maps with random parameters, see `randomising`.
         other_defect: mean rank correlation of the grid with that of the least likely defect type; None with one type.
         good_class: the same with the grid of the good class; None without one.
-        deletion: cells taken away, the strongest first: a small area is good (Petsiuk et al., RISE, BMVC 2018).
-        insertion: cells put back, the strongest first: a large area is good.
+        deletion: cells taken away, the strongest first, the image blurred in their place: a small area is good (Petsiuk et al.,
+            RISE, BMVC 2018).
+        insertion: cells put back into the blurred image, the strongest first: a large area is good.
+        masked: how many defective images have a mask; the pointing game and relevance mass are of these.
         pointing: how often the grid's peak lies in a cell that the mask touches; `pointing_chance` for any cell (Zhang et al.,
             IJCV 2018). None without masks.
         relevance_mass: mean share of the positive evidence that lies in the mask; `mass_chance` if it were everywhere alike
             (Arras et al., Information Fusion 2022). None without masks.
         sensitivity: mean over images of the largest relative change of the grid, of several, when no pixel changes by more
-            than 2 % of its range (max-sensitivity, Yeh et al., NeurIPS 2019).
+            than 2 % of its range (max-sensitivity, Yeh et al., NeurIPS 2019); None where every grid explains nothing.
         good_peak: the share of good parts whose strongest cell exceeds the median one of the defective; None without either.
     """
 
     images: int
     defects: int
     degenerate: int
-    randomisation: tuple[LayerRandomisation, ...]
-    survives: bool
+    randomisation: Randomisation
     other_defect: float | None
     good_class: float | None
     deletion: Curve
     insertion: Curve
+    masked: int
     pointing: float | None
     pointing_chance: float | None
     relevance_mass: float | None
     mass_chance: float | None
-    sensitivity: float
+    sensitivity: float | None
     good_peak: float | None
 
     def to_record(self) -> dict[str, Any]:
@@ -109,12 +110,15 @@ class ExplanationQuality:
             "degenerate": self.degenerate,
             "randomisation": [
                 {"layer": one.layer, "alone": plain(one.alone), "cascading": plain(one.cascading)}
-                for one in self.randomisation
+                for one in self.randomisation.layers
             ],
+            "left": plain(self.randomisation.left),
+            "chance": plain(self.randomisation.chance),
             "other_defect": plain(self.other_defect),
             "good_class": plain(self.good_class),
             "deletion": {name: plain(getattr(self.deletion, name)) for name in Curve.__slots__},
             "insertion": {name: plain(getattr(self.insertion, name)) for name in Curve.__slots__},
+            "masked": self.masked,
             "pointing": plain(self.pointing),
             "pointing_chance": plain(self.pointing_chance),
             "relevance_mass": plain(self.relevance_mass),
@@ -147,8 +151,22 @@ def measure(
         progress: called with steps done and steps in all.
 
     Raises:
-        ModelError: no defective image: there is nothing whose explanation could be right.
+        ModelError: no defective image: there is nothing whose explanation could be right; or an output that is not a number.
     """
+    with torch.inference_mode(False), torch.no_grad():  # of a caller's inference mode nothing could be differentiated
+        return _measured(parts, images, defects=defects, good=good, names=names, seed=seed, progress=progress)
+
+
+def _measured(
+    parts: Split,
+    images: Images,
+    *,
+    defects: Sequence[int],
+    good: int | None,
+    names: nn.Module | None,
+    seed: int,
+    progress: Progress,
+) -> ExplanationQuality:
     chosen = torch.nonzero(images.defective).flatten()
     if len(chosen) == 0:
         raise ModelError("explanations are measured on defective images, and there is none; choose another split")
@@ -163,29 +181,33 @@ def measure(
         done += 1
         progress(done, total)
 
-    every = run.grids(parts, images.batch)
+    every = run.grids(parts, run.batch)
+    if not bool(torch.isfinite(every.logits).all()):
+        raise ModelError(
+            "the network's output on some image is not a finite number; its explanations cannot be measured"
+        )
     advance()
     some = _spread(chosen, _RANDOMISED)
-    batch, target = images.batch[some], every.target[some]
-    by_layer = randomisation(
+    batch, target = run.batch[some], every.target[some]
+    random = randomisation(
         parts, lambda split: run.of(split, batch, target), batch, names=names, seed=seed, advance=advance
     )
     pointing = run.pointing(every.grid, chosen)
     deletion, insertion = run.curves(every, few, advance)
     return ExplanationQuality(
-        images=len(images.batch),
+        images=len(run.batch),
         defects=len(chosen),
         degenerate=int(every.degenerate[chosen].sum()),
-        randomisation=by_layer,
-        survives=bool(by_layer) and by_layer[-1].cascading >= SURVIVES,
+        randomisation=random,
         other_defect=run.against(every, some, list(defects)) if len(defects) > 1 else None,
         good_class=run.against(every, some, [good]) if good is not None else None,
         deletion=deletion,
         insertion=insertion,
-        pointing=pointing[0],
-        pointing_chance=pointing[1],
-        relevance_mass=pointing[2],
-        mass_chance=pointing[3],
+        masked=pointing[0],
+        pointing=pointing[1],
+        pointing_chance=pointing[2],
+        relevance_mass=pointing[3],
+        mass_chance=pointing[4],
         sensitivity=run.sensitivity(every, _spread(chosen, _PERTURBED), advance),
         good_peak=_good_peak(every.grid, images.defective),
     )
@@ -205,6 +227,8 @@ class _Run:
     def __init__(self, parts: Split, images: Images, defects: Sequence[int], good: int | None, seed: int) -> None:
         self._parts = parts
         self._images = images
+        kind = next((tensor.dtype for tensor in parts.trunk.parameters()), images.batch.dtype)
+        self.batch = images.batch.to(kind)
         self._defects = list(defects)
         self._good = good
         self._seed = seed
@@ -220,17 +244,21 @@ class _Run:
         pairs = zip(_batches(batch), _batches(target), strict=True)
         return torch.cat([parts.explain(part, classes).grid for part, classes in pairs])
 
-    def against(self, every: _Explained, rows: Tensor, classes: Sequence[int]) -> float:
+    def against(self, every: _Explained, rows: Tensor, classes: Sequence[int]) -> float | None:
         """Mean rank correlation with the grid of the least likely of `classes`."""
         least = torch.tensor(list(classes))[every.logits[rows][:, list(classes)].argmin(dim=1)]
-        other = self.of(self._parts, self._images.batch[rows], least)
-        return float(np.mean([rank_correlation(a, b) for a, b in zip(every.grid[rows], other, strict=True)]))
+        other = self.of(self._parts, self.batch[rows], least)
+        each = [rank_correlation(a, b) for a, b in zip(every.grid[rows], other, strict=True)]
+        known = [one for one in each if one is not None]
+        return float(np.mean(known)) if known else None
 
-    def pointing(self, grid: Tensor, chosen: Tensor) -> tuple[float | None, float | None, float | None, float | None]:
-        """Pointing game and its chance, relevance mass and its chance."""
+    def pointing(
+        self, grid: Tensor, chosen: Tensor
+    ) -> tuple[int, float | None, float | None, float | None, float | None]:
+        """Of how many images; pointing game and its chance, relevance mass and its chance."""
         rows = chosen[self._images.located[chosen] & (self._images.masks[chosen] > 0.5).flatten(1).any(dim=1)]
         if len(rows) == 0:
-            return None, None, None, None
+            return 0, None, None, None, None
         shape = (grid.shape[1], grid.shape[2])
         inside = (self._images.masks[rows] > 0.5).float()[:, None]
         touched = (F.adaptive_max_pool2d(inside, shape) > 0).flatten(1)
@@ -239,14 +267,14 @@ class _Run:
         hits = touched.gather(1, cells.argmax(dim=1, keepdim=True)).float()
         positive = cells.clamp(min=0)
         mass = (positive * share).sum(dim=1) / positive.sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
-        return float(hits.mean()), float(touched.float().mean()), float(mass.mean()), float(share.mean())
+        return len(rows), float(hits.mean()), float(touched.float().mean()), float(mass.mean()), float(share.mean())
 
     def curves(self, every: _Explained, rows: Tensor, advance: Callable[[], None]) -> tuple[Curve, Curve]:
         """Deletion and insertion, each in three orders."""
         generator = torch.Generator().manual_seed(self._seed)
         areas: list[list[float]] = []
         for row in rows.tolist():
-            image, target, grid = self._images.batch[row], int(every.target[row]), every.grid[row]
+            image, target, grid = self.batch[row], int(every.target[row]), every.grid[row]
             cells = grid.numel()
             orders = [
                 grid.flatten().argsort(descending=True, stable=True),
@@ -271,18 +299,18 @@ class _Run:
         scores = torch.cat([self._parts.logits(part) for part in _batches(mixed)]).double().softmax(dim=1)[:, target]
         return float(torch.trapezoid(scores, counts.double() / len(order)))
 
-    def sensitivity(self, every: _Explained, rows: Tensor, advance: Callable[[], None]) -> float:
+    def sensitivity(self, every: _Explained, rows: Tensor, advance: Callable[[], None]) -> float | None:
         generator = torch.Generator().manual_seed(self._seed)
         worst = []
         for row in rows.tolist():
-            image, grid = self._images.batch[row], every.grid[row]
+            image, grid = self.batch[row], every.grid[row]
             noise = torch.rand(_PERTURBATIONS, *image.shape, generator=generator) * 2 - 1
-            moved = image + noise * NOISE * self._images.black_to_white[:, None, None]
+            moved = image + (noise * NOISE * self._images.black_to_white[:, None, None]).to(image)
             found = self.of(self._parts, moved, every.target[row].expand(_PERTURBATIONS))
-            scale = grid.norm().clamp(min=torch.finfo(torch.float32).tiny)
-            worst.append(float(((found - grid).flatten(1).norm(dim=1) / scale).max()))
+            if not every.degenerate[row]:
+                worst.append(float(((found - grid).flatten(1).norm(dim=1) / grid.norm()).max()))
             advance()
-        return float(np.mean(worst))
+        return float(np.mean(worst)) if worst else None
 
 
 def _good_peak(grid: Tensor, defective: Tensor) -> float | None:
@@ -313,5 +341,5 @@ def _edges(image: Tensor, shape: tuple[int, int]) -> Tensor:
     """Mean Sobel magnitude by cell, (h, w)."""
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack([across, across.T])[:, None]
-    grey = F.pad(image.mean(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
+    grey = F.pad(image.float().mean(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
     return F.adaptive_avg_pool2d(F.conv2d(grey, kernels).norm(dim=1), shape)[0]

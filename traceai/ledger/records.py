@@ -248,7 +248,7 @@ class ExplanationQuality(Record):
     snapshot_name: Name
     snapshot_digest: Digest
     images: Text
-    survives_randomisation: bool
+    randomisation: Literal["gone", "survive", "not-judged"]
     measures: dict[Name, JsonValue]
     actor: Name
 

@@ -188,7 +188,7 @@ def record_explanations(
             "snapshot_name": snapshot.name,
             "snapshot_digest": snapshot.digest,
             "images": images,
-            "survives_randomisation": found.survives,
+            "randomisation": found.randomisation.verdict,
             "measures": found.to_record(),
             "actor": actor,
         },
@@ -211,12 +211,12 @@ def approve(session: Session, row: ModelVersion, *, actor: str, reason: str, wai
     """Put a second person's name to a version.
 
     Args:
-        waiver: why it is approved although its explanations survive random weights; recorded on its own, before the approval.
+        waiver: why, although its explanations do not go with random weights; recorded on its own, before the approval.
 
     Raises:
         InputError: no reason, or a waiver of what needs none.
         ForbiddenError: whoever made a version cannot sign for it.
-        ModelStateError: it is retired, or approved already, or its explanations survive random weights and no waiver is given.
+        ModelStateError: it is retired, or approved already, or its explanations need a waiver and none is given.
     """
     log.lock(session)  # so that two who act on a version at once see each other
     if actor == row.made_by:
@@ -227,29 +227,20 @@ def approve(session: Session, row: ModelVersion, *, actor: str, reason: str, wai
     if current != "registered":
         raise ModelStateError(f"{row.name}@{row.version} is {current}; only a registered version is approved.")
     records.require_reason(reason)
-    measured = explanations(session, row.name, row.version)
-    survives = measured is not None and measured.survives_randomisation
-    if survives and waiver is None:
-        raise ModelStateError(
-            f"The explanations of {row.name}@{row.version} stay as they are when its weights are random, so they do not show "
-            "what it learnt; explain another layer, or sign for it with --despite-explanations and a reason."
-        )
-    if waiver is not None:
-        if not survives:
-            raise InputError(
-                f"The explanations of {row.name}@{row.version} were not found to survive random weights, so there is nothing to "
-                "waive; leave out --despite-explanations."
-            )
-        records.require_reason(waiver)
-        _event(session, row, "waive", actor, waiver)
+    _answer_for_explanations(session, row, actor, waiver)
     _event(session, row, "approve", actor, reason)
 
 
-def activate(session: Session, row: ModelVersion, *, actor: str, reason: str = "") -> None:
+def activate(session: Session, row: ModelVersion, *, actor: str, reason: str = "", waiver: str | None = None) -> None:
     """Make it the version that its name stands for.
 
+    Args:
+        waiver: as in `approve`, for explanations that were measured after the approval.
+
     Raises:
-        ModelStateError: it was never approved, is retired, or is active already.
+        InputError: a waiver of what needs none.
+        ForbiddenError: a waiver by whoever made the version.
+        ModelStateError: it was never approved, is retired, or is active already, or its explanations need a waiver.
     """
     log.lock(session)  # so that two who act on a version at once see each other
     current = state(session, row.name, row.version)
@@ -262,7 +253,54 @@ def activate(session: Session, row: ModelVersion, *, actor: str, reason: str = "
             else "train another"
         )
         raise ModelStateError(f"{row.name}@{row.version} is {current} and cannot be activated; {advice}.")
+    _answer_for_explanations(session, row, actor, waiver)
     _event(session, row, "activate", actor, reason)
+
+
+def doubted(session: Session, name: str, version: int) -> str | None:
+    """Why the explanations of a version need a waiver: "survive" where any measurement said so, "not-judged" where the last did."""
+    found = (
+        session.execute(
+            select(ExplanationQualityRow.randomisation)  # type: ignore[call-overload]
+            .where(ExplanationQualityRow.model_name == name, ExplanationQualityRow.model_version == version)
+            .order_by(ExplanationQualityRow.journal_index)
+        )
+        .scalars()
+        .all()
+    )
+    if "survive" in found:
+        return "survive"
+    return "not-judged" if found and found[-1] != "gone" else None
+
+
+def _answer_for_explanations(session: Session, row: ModelVersion, actor: str, waiver: str | None) -> None:
+    """Record a waiver where one is needed, and insist on it. One stands for good, but not for what was measured after it."""
+    name = f"{row.name}@{row.version}"
+    doubt = doubted(session, row.name, row.version)
+    if waiver is None:
+        measured = explanations(session, row.name, row.version)
+        waived = [
+            event.journal_index for event in model_events(session, row.name, row.version) if event.action == "waive"
+        ]
+        if doubt is None or measured is None or (waived and waived[-1] > measured.journal_index):
+            return
+        found = (
+            f"The explanations of {name} stay as they are when its weights are random, so they do not show what it learnt"
+            if doubt == "survive"
+            else f"Whether the explanations of {name} show what it learnt could not be judged"
+        )
+        raise ModelStateError(
+            f"{found}; explain another layer, or sign for it with --despite-explanations and a reason."
+        )
+    if doubt is None:
+        raise InputError(
+            f"The explanations of {name} were not found to survive random weights, so there is nothing to waive; leave out "
+            "--despite-explanations."
+        )
+    if actor == row.made_by:
+        raise ForbiddenError(f"{actor} made {name} and cannot waive for it; ask a second person (--as NAME).")
+    records.require_reason(waiver)
+    _event(session, row, "waive", actor, waiver)
 
 
 def retire(session: Session, row: ModelVersion, *, actor: str, reason: str) -> None:

@@ -76,7 +76,7 @@ class TrainingSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_the_family(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return {**_BY_FAMILY.get(given.get("family", ""), {}), **given}
+        return {**_BY_FAMILY.get(str(given.get("family")), {}), **given}
 
     def architecture(self, channels: Literal[1, 3]) -> ResidualNetwork | VisionTransformer:
         """The network these settings name.

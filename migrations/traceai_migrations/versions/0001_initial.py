@@ -300,9 +300,12 @@ def upgrade() -> None:
         sa.Column("snapshot_name", sa.String(), nullable=False),
         sa.Column("snapshot_digest", sa.LargeBinary(), nullable=False),
         sa.Column("images", sa.String(), nullable=False),
-        sa.Column("survives_randomisation", sa.Boolean(), nullable=False),
+        sa.Column("randomisation", sa.String(), nullable=False),
         sa.Column("measures", sa.JSON(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
+        sa.CheckConstraint(
+            "randomisation IN ('gone', 'survive', 'not-judged')", name=op.f("ck_explanation_quality_randomisation")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_explanation_quality")),
         sa.UniqueConstraint("journal_index", name=op.f("uq_explanation_quality_journal_index")),
     )

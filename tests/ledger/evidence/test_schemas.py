@@ -43,7 +43,7 @@ GAP = records.Gap(
 )  # fmt: skip
 QUALITY = records.ExplanationQuality(
     **samples.shared(27), model=REFUSED.model, method="grad-cam/1", layer="resnet.encoder.stages.2", snapshot_name="tiles",
-    snapshot_digest="5" * 64, images="all val images of tiles", survives_randomisation=False, measures={"defects": 3}, actor="erin",
+    snapshot_digest="5" * 64, images="all val images of tiles", randomisation="gone", measures={"defects": 3}, actor="erin",
 )  # fmt: skip
 ENTRIES = [
     *samples.plant().entries,

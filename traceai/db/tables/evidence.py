@@ -161,6 +161,7 @@ class ModelRefused(Evidence, table=True):
 
 class ExplanationQuality(Evidence, table=True):
     __tablename__ = "explanation_quality"
+    __table_args__ = (CheckConstraint("randomisation IN ('gone', 'survive', 'not-judged')", name="randomisation"),)
 
     model_name: str = Field(index=True)
     model_version: int
@@ -170,7 +171,7 @@ class ExplanationQuality(Evidence, table=True):
     snapshot_name: str
     snapshot_digest: bytes = Field(sa_type=LargeBinary)
     images: str
-    survives_randomisation: bool
+    randomisation: str
     measures: dict[str, Any] = Field(sa_type=JSON)
     actor: str
 

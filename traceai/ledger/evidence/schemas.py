@@ -265,7 +265,7 @@ SCHEMAS: dict[str, Check] = dict(
             snapshot_name=_NAME,
             snapshot_digest=_DIGEST,
             images=_TEXT,
-            survives_randomisation=_boolean,
+            randomisation=_one_of("gone", "survive", "not-judged"),
             measures=_names_to(_anything),
             actor=_NAME,
         ),
