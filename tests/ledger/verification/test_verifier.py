@@ -46,6 +46,11 @@ LATE = records.Gap(
     station="press-4", began_at="2026-01-31T06:00:00.000000Z", ended_at="2026-01-31T06:20:00.000000Z", delayed=4, lost=0,
     cause_code="database-unavailable", cause="The database did not answer.", first_trigger=7, last_trigger=8, actor="press-4",
 )  # fmt: skip
+EXPLAINED = records.ExplanationQuality(
+    model=records.ModelRef(name="tiles", version=1, digest="4" * 64), method="grad-cam/1", layer="resnet.encoder.stages.1",
+    snapshot_name="parts", snapshot_digest="5" * 64, images="all images of parts", randomisation="gone",
+    measures={"defects": 3, "left": "0.1200"}, actor="erin",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +72,7 @@ def finished(server: str, images: list[Path], tmp_path_factory: pytest.TempPathF
         with trace.database.session() as session:
             for decision, truth in ((decisions[0], "good"), (decisions[1], "defective")):
                 verdicts.add(session, history.find(session, decision.id), truth=truth, reviewer="ruth")
-            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE])
+            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE, EXPLAINED])
         with trace.database.session() as session:
             store.save(session, trace.blobs, take(folder / "data", "plates"), made_by="erin")
     assert settings.database_url is not None
