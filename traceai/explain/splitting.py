@@ -263,7 +263,8 @@ def _require_evidence(layer: str, features: Tensor, gradient: Tensor) -> None:
             "images as probe="
         )
     cancels = gradient.mean(dim=(2, 3)).abs().amax() < 1e-4 * largest / cells
-    if cancels or largest * features.abs().amax() < _TOLERANCE / 100:
+    strength = largest * features.abs().amax()  # a blank probe has no features, and says nothing of the gradient
+    if cancels or 0 < strength < _TOLERANCE / 100:
         raise SplitError(
             f"the gradient at {layer!r} cancels over the map, as before a normalisation by image, so Grad-CAM is rounding error "
             "there; split after that normalisation, or pass real images as probe="
