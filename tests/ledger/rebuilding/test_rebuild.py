@@ -175,6 +175,23 @@ def test_the_stored_tree(ledger: Trace, sql: Sql) -> None:  # noqa: F811
     assert holds(ledger)
 
 
+def test_hashes_of_the_tree_that_stand_where_none_may_or_twice(ledger: Trace, sql: Sql) -> None:  # noqa: F811
+    with ledger.database.session() as session:
+        log.append(session, [refusal(number) for number in range(600)])
+    for constraint in ("ck_tree_node_index", "ck_tree_node_level", "pk_tree_node"):
+        sql(f"ALTER TABLE tree_node DROP CONSTRAINT {constraint}")
+    sql('ALTER TABLE tree_node ALTER "index" DROP NOT NULL')
+    sql('INSERT INTO tree_node SELECT * FROM tree_node WHERE "index" = 1')
+    sql("INSERT INTO tree_node VALUES (1, -1, sha256('x')), (1, NULL, sha256('x')), (9, 0, sha256('x'))")
+    assert rows(mend(ledger)) == [
+        ("tree_node", None, "deleted", ()),
+        ("tree_node", -1, "deleted", ()),
+        ("tree_node", 1, "changed", ("hash",)),
+        ("tree_node", 0, "deleted", ()),
+    ]
+    assert holds(ledger)
+
+
 # --- what is left ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from traceai.ledger import log, merkle
 from traceai.ledger.tree import DatabaseTree
 from traceai.ledger.verification import spans, verifier
 from traceai.ledger.verification.facts import KnownHead
+from traceai.ledger.verification.workers import work
 from traceai.sdk import Trace
 
 SIZE = 2 * spans.SPAN + 700
@@ -82,22 +83,30 @@ def test_a_process_that_gets_no_connection_is_said_in_a_sentence(trace: Trace, s
     try:
         sql("GRANT pg_read_all_data TO only_one")
         engine = create_engine(trace.database.engine.url.set(username="only_one").render_as_string(hide_password=False))
-        with pytest.raises(DatabaseUnavailableError, match="too many connections"):
+        with pytest.raises(DatabaseUnavailableError, match=r"too many connections.*run it with `--workers 1`"):
             verifier.verify(engine, workers=2)
         engine.dispose()
     finally:
         sql("DROP ROLE only_one")
 
 
+def test_a_process_that_cannot_see_the_same_moment_is_said_in_a_sentence(trace: Trace) -> None:
+    """Behind a pooler or a load balancer another server may answer, which knows no such snapshot."""
+    with pytest.raises(DatabaseUnavailableError, match=r"snapshot .*; .* run it with `--workers 1`"):
+        work(trace.database.url, "00000000-00000000-1", (0, 10, ()))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_the_database_is_set_to_does_not_change_what_is_read(trace: Trace, sql: Sql, workers: int) -> None:
     (name,) = sql("SELECT current_database()")[0]
-    for setting in (
+    settings = (
         "client_encoding = 'LATIN1'", "datestyle = 'German'", "timezone = 'Asia/Tokyo'", "bytea_output = 'escape'",
         "extra_float_digits = -15", "idle_session_timeout = 200", "idle_in_transaction_session_timeout = 200",
-        "quote_all_identifiers = on", "statement_timeout = 50",
-    ):  # fmt: skip
-        sql(f'ALTER DATABASE "{name}" SET {setting}')
+        "quote_all_identifiers = on", "statement_timeout = 50", "lock_timeout = 50", "default_transaction_read_only = on",
+        "default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on", "array_nulls = off",
+        "standard_conforming_strings = off", "intervalstyle = 'iso_8601'", "xmloption = 'document'",
+    )  # fmt: skip
+    sql("; ".join(f'ALTER DATABASE "{name}" SET {setting}' for setting in settings))
     trace.database.engine.dispose()
     outcome = verifier.verify(trace.database.engine, workers=workers)
     assert outcome.holds, [fact.findings for fact in outcome.facts if not fact.holds]
@@ -115,6 +124,36 @@ def test_a_later_run_goes_on_from_an_earlier_one(trace: Trace) -> None:
     assert second.holds, [fact.findings for fact in second.facts if not fact.holds]
     assert (second.size, second.root) == (SIZE + 2, merkle.root(hashes))
     assert {fact.name: fact.checked for fact in second.facts}["entries"] == 702
+
+
+def test_a_later_run_too_looks_where_no_tree_has_a_hash(trace: Trace, sql: Sql) -> None:
+    first = verifier.verify(trace.database.engine)
+    sql("ALTER TABLE tree_node DROP CONSTRAINT ck_tree_node_index")
+    sql("ALTER TABLE tree_node DROP CONSTRAINT ck_tree_node_level")
+    sql("INSERT INTO tree_node VALUES (1, -1, sha256('x')), (3, -1, sha256('x')), (0, 5, sha256('x'))")
+    (tree,) = (fact for fact in verifier.verify(trace.database.engine, since=first.reached).facts if not fact.holds)
+    assert [finding.partition(":")[0] for finding in tree.findings] == [
+        "table tree_node, level 0, index 5", "table tree_node, level 1, index -1", "table tree_node, level 3, index -1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["hash", "sha256('x')"])
+@pytest.mark.parametrize("index", [20, 31])
+def test_a_hash_of_the_tree_that_stands_twice_is_told(trace: Trace, sql: Sql, index: int, value: str) -> None:
+    """Whoever reads a tile gets both, and what follows out of place."""
+    sql("ALTER TABLE tree_node DROP CONSTRAINT pk_tree_node")
+    sql(f'INSERT INTO tree_node SELECT level, "index", {value} FROM tree_node WHERE (level, "index") = (1, {index})')
+    (tree,) = (fact for fact in verifier.verify(trace.database.engine).facts if not fact.holds)
+    assert f"table tree_node, level 1, index {index}: 2 rows stand for one hash" in tree.findings
+
+
+def test_a_hash_of_the_tree_without_its_value_is_told(trace: Trace, sql: Sql) -> None:
+    sql("ALTER TABLE tree_node ALTER hash DROP NOT NULL")
+    sql('UPDATE tree_node SET hash = NULL WHERE level = 1 AND "index" = 20')
+    (tree,) = (fact for fact in verifier.verify(trace.database.engine).facts if not fact.holds)
+    assert tree.findings[0].startswith(
+        "table tree_node, level 1, index 20: no value stands, entries 5120 to 5375 lead to"
+    )
 
 
 def test_a_whole_span_of_entries_gone_is_told_in_one_line(trace: Trace, sql: Sql) -> None:

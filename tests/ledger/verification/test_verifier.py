@@ -391,6 +391,13 @@ def test_a_row_that_no_entry_explains(ledger: Trace, sql: Sql, index: str) -> No
         ("UPDATE dataset_snapshot SET listing = '\\x01'", "column listing"),
         ("ALTER TABLE dataset_image ALTER width TYPE float", "holds what was never recorded"),
         ("ALTER TABLE inspection ALTER station_seq TYPE numeric", "column station_seq"),
+        ("ALTER TABLE dataset_image ALTER width TYPE bigint", "table dataset_image, column width: it holds bigint"),
+        ("ALTER TABLE dataset_image ALTER path TYPE text", "table dataset_image, column path: it holds text"),
+        ("ALTER TABLE dataset_image ALTER label TYPE character(40)", "table dataset_image, column label: it holds character(40)"),
+        ("ALTER TABLE ledger_head ALTER size TYPE numeric", "table ledger_head, column size: it holds numeric"),
+        ("ALTER TABLE station ALTER last_seq TYPE numeric", "table station, column last_seq: it holds numeric"),
+        ("ALTER TABLE station ALTER audit_pass_probability TYPE real", "column audit_pass_probability: it holds real"),
+        ("ALTER TABLE checkpoint ALTER size TYPE numeric", "table checkpoint, column size: it holds numeric"),
         ("ALTER TABLE journal ALTER entry DROP NOT NULL; UPDATE journal SET entry = NULL WHERE \"index\" = 4", "index 4"),
         ("ALTER TABLE ledger_head DROP CONSTRAINT ck_ledger_head_only_one;"
          " INSERT INTO ledger_head SELECT 2, size, root, frontier FROM ledger_head", "it holds 2 rows"),
@@ -447,6 +454,50 @@ def test_a_dropped_column_is_told_and_is_no_crash(ledger: Trace, sql: Sql) -> No
 def test_what_records_and_hashes_refer_to(ledger: Trace, sql: Sql, statement: str, place: str) -> None:
     sql(statement)
     assert place in findings(ledger)
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        (
+            "VALUES (1, -1, sha256('x'))",
+            "level 1, index -1: there is a hash, and the entries under it are not complete",
+        ),
+        ("VALUES (1, -(1::bigint << 40), sha256('x'))", "level 1, index -1099511627776: there is a hash"),
+        (
+            "VALUES (2, -1, sha256('x'))",
+            "level 2, index -1: there is a hash, and the entries under it are not complete",
+        ),
+        ("VALUES (0, 3, sha256('x'))", "level 0, index 3: there is a hash, and the entries under it are not complete"),
+        (
+            "VALUES (-1, 0, sha256('x'))",
+            "level -1, index 0: there is a hash, and the entries under it are not complete",
+        ),
+        ("VALUES (32767, 0, sha256('x'))", "level 32767, index 0: there is a hash"),
+        ("VALUES (1, NULL, sha256('x'))", "level 1, index no value: a hash has no place without both"),
+        ("VALUES (NULL, 1, sha256('x'))", "level no value, index 1: a hash has no place without both"),
+        ("VALUES (1, 0, NULL)", "level 1, index 0: there is a hash, and the entries under it are not complete"),
+    ],
+)
+def test_a_hash_of_the_tree_where_no_tree_has_one(ledger: Trace, sql: Sql, statement: str, finding: str) -> None:
+    """What the constraints of the table keep out stands there as soon as its owner drops them."""
+    for constraint in ("ck_tree_node_index", "ck_tree_node_level", "ck_tree_node_hash", "pk_tree_node"):
+        sql(f"ALTER TABLE tree_node DROP CONSTRAINT {constraint}")
+    for column in ("level", "index", "hash"):
+        sql(f'ALTER TABLE tree_node ALTER "{column}" DROP NOT NULL')
+    sql(f"INSERT INTO tree_node {statement}")
+    (tree,) = (fact for fact in verify(ledger).facts if fact.name == "tree")
+    assert len(tree.findings) == 1
+    assert f"table tree_node, {finding}" in tree.findings[0]
+
+
+def test_an_entry_before_the_first(ledger: Trace, sql: Sql) -> None:
+    sql("CREATE TABLE before (LIKE journal INCLUDING CONSTRAINTS)")
+    for table in ("journal", "before"):
+        sql(f"ALTER TABLE {table} DROP CONSTRAINT ck_journal_index")
+    sql("ALTER TABLE journal ATTACH PARTITION before FOR VALUES FROM (-1048576) TO (0)")
+    sql('INSERT INTO journal SELECT -7, entry, leaf_hash FROM journal WHERE "index" = 3')
+    assert "entries: journal index -7: an entry stands there, and the journal begins with 0" in findings(ledger)
 
 
 def test_a_consistent_rewrite_is_found_against_a_head_from_outside_and_located(ledger: Trace, sql: Sql) -> None:

@@ -20,7 +20,7 @@ from traceai.ledger.entry import Entry
 from traceai.ledger.log import StoredHead
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.packing import unpack
-from traceai.ledger.projection import TABLES, project
+from traceai.ledger.projection import TABLES, project, readable
 from traceai.ledger.records import Inspection, InspectionFailed
 from traceai.ledger.verification import comparison
 from traceai.ledger.verification.facts import LISTED
@@ -31,7 +31,7 @@ HEAD, STATION = "ledger_head", "station"
 BY_NAME = {str(table.__tablename__): table for table in tables.EVIDENCE}
 
 # The hashes of the tree that lie in `tree_node`, by (level, index).
-Nodes = dict[tuple[int, int], bytes]
+Nodes = dict[tuple[int | None, int | None], bytes]
 
 
 class Action(enum.StrEnum):
@@ -70,7 +70,7 @@ class Plan:
         altered: by table, the indices whose rows have to go.
         lacking: the indices whose row has to be made.
         stray: the tables that hold rows of indices outside the journal.
-        nodes: by (level, index), the hash that has to stand; None where none may.
+        nodes: by (level, index), the hash that has to stand; None where none may. Either is None where the row has none.
         frontier: the right edge of the tree, where another one stands.
         counters: by station, the number of its last recorded decision, where another one stands.
     """
@@ -83,7 +83,7 @@ class Plan:
         self.altered: dict[str, array[int]] = {}
         self.lacking: array[int] = array("q")
         self.stray: list[str] = []
-        self.nodes: dict[tuple[int, int], bytes | None] = {}
+        self.nodes: dict[tuple[int | None, int | None], bytes | None] = {}
         self.frontier: bytes | None = None
         self.counters: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
@@ -187,18 +187,18 @@ class Plan:
                 [start, min(start + SPAN, end)],
             ):
                 computed |= {(level, index): value for level, index, value in frontier.append(leaf)}
-        stored: Nodes = {
-            (level, index): value
-            for level, index, value in self.connection.execute(select(NODE.c.level, NODE.c.index, NODE.c.hash))
-        }
-        for place in sorted(stored.keys() | computed.keys()):
-            stands, recorded = stored.get(place), computed.get(place)
-            if stands == recorded:
+        stored: dict[tuple[int | None, int | None], list[bytes | None]] = {}
+        for level, index, value in self.connection.execute(select(NODE.c.level, NODE.c.index, NODE.c.hash)):
+            stored.setdefault((level, index), []).append(value)
+        for place in sorted(stored.keys() | computed.keys(), key=_in_order):
+            stands, recorded = stored.get(place, []), computed.get(place)
+            if stands == ([] if recorded is None else [recorded]):
                 continue
             self.nodes[place] = recorded
-            what = f"level {place[0]}"
-            if stands is not None and recorded is not None:
-                differs = Difference("hash", stands.hex(), recorded.hex())
+            what = f"level {readable(place[0])}"
+            if stands and recorded is not None:
+                told = " and ".join(readable(value) for value in stands)
+                differs = Difference("hash", told, recorded.hex())
                 self._note(Change(NODE.name, place[1], what, Action.CHANGED, (differs,)))
             else:
                 self._note(Change(NODE.name, place[1], what, Action.DELETED if stands else Action.INSERTED))
@@ -219,6 +219,11 @@ def read(connection: psycopg.Connection[Any], indices: Sequence[int]) -> Iterato
         with connection.cursor(binary=True) as cursor:
             for index, stored in cursor.execute(query, [list(indices)]).fetchall():
                 yield index, Entry.parse(unpack(stored))
+
+
+def _in_order(place: tuple[int | None, int | None]) -> tuple[int, ...]:
+    """Those first that are no place at all."""
+    return tuple(-(2**63) if part is None else part for part in place)
 
 
 def _by_table(places: Iterable[tuple[str, int]]) -> dict[str, list[int]]:

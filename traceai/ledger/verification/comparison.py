@@ -31,12 +31,20 @@ _TYPES = {
     "SMALLINT": "smallint",
     "BYTEA": "bytea",
     "BOOLEAN": "boolean",
+    "FLOAT": "double precision",
     "NUMERIC": "numeric",
     "JSON": "json",
     "UUID": "uuid",
     "VARCHAR": "character varying",
     "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
 }
+
+
+# What verification reads, and what is served or counted from beside it.
+_TYPED: tuple[type[SQLModel], ...] = (
+    tables.Journal, tables.TreeNode, tables.LedgerHead, tables.HeatMap, tables.DatasetImage, tables.Station, tables.Checkpoint,
+    *tables.EVIDENCE,
+)  # fmt: skip
 
 
 def explain(connection: psycopg.Connection[Any], differing: Sequence[tuple[int, Entry]], fact: Fact) -> None:
@@ -88,8 +96,7 @@ def explain_maps(connection: psycopg.Connection[Any], indices: Sequence[int], fa
 
 def compare_types(connection: psycopg.Connection[Any], fact: Fact) -> None:
     """Every column has the type that the schema declares: another type can say the same and mean something else."""
-    models: tuple[type[SQLModel], ...] = (tables.Journal, tables.TreeNode, tables.HeatMap, *tables.EVIDENCE)
-    for model in models:
+    for model in _TYPED:
         table = tables.table_of(model)
         stand = dict(
             connection.execute(

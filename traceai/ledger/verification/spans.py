@@ -21,7 +21,7 @@ from traceai.errors import RecordError
 from traceai.ledger.entry import Entry
 from traceai.ledger.merkle import Frontier
 from traceai.ledger.packing import unpack
-from traceai.ledger.projection import TABLES, leaves
+from traceai.ledger.projection import TABLES, leaves, readable
 from traceai.ledger.records import SCHEMAS, Inspection, InspectionFailed, Record
 from traceai.ledger.triggers import Step, decided
 from traceai.ledger.verification import comparison
@@ -323,7 +323,7 @@ def compare_nodes(level: int, stored: dict[int, bytes], computed: dict[int, byte
         elif stored[index] != computed[index]:
             first, last = index * 256**level, (index + 1) * 256**level - 1
             tree.fail(
-                f"{where}: {stored[index].hex()} stands, entries {first} to {last} lead to {computed[index].hex()}"
+                f"{where}: {readable(stored[index])} stands, entries {first} to {last} lead to {computed[index].hex()}"
             )
 
 

@@ -237,21 +237,37 @@ class _Verifier:
             tree.fail("the stored right edge of the tree is not that of the entries")
 
     def _upper_nodes(self) -> None:
-        """Stored hashes above level 1, and those of level 1 that lie beyond the journal."""
+        """Stored hashes that no span looked at: above level 1, beyond the journal, and where no tree has any."""
+        self._misplaced_nodes()
         if self.frontier is None:
             return
         size = self.frontier.size
-        beyond = (NODE.c.level == 1) & (NODE.c.index >= -(-size // 256))
-        query = select(NODE.c.level, NODE.c.index, NODE.c.hash).where((NODE.c.level != 1) | beyond)
+        aside = (NODE.c.index < 0) | (NODE.c.index >= -(-size // 256))
+        query = select(NODE.c.level, NODE.c.index, NODE.c.hash).where((NODE.c.level != 1) | aside)
         stored: dict[int, dict[int, bytes]] = {}
         for level, index, value in self.connection.execute(query):
-            if (index + 1) * 256**level > self.since.size:
+            if level is None or index is None:
+                continue  # told as misplaced
+            if level < 1 or index < 0 or (index + 1) * 256**level > self.since.size:
                 stored.setdefault(level, {})[index] = value
         computed: dict[int, dict[int, bytes]] = {}
         for (level, index), value in self.nodes.items():
             computed.setdefault(level, {})[index] = value
         for level in sorted(stored.keys() | computed.keys()):
             spans.compare_nodes(level, stored.get(level, {}), computed.get(level, {}), self.found.tree)
+
+    def _misplaced_nodes(self) -> None:
+        """Hashes that share a place, or have none: no constraint forbids it where the table's owner dropped them."""
+        c = NODE.c
+        query = select(c.level, c.index, func.count()).group_by(c.level, c.index)
+        for level, index, count in self.connection.execute(
+            query.having((func.count() > 1) | c.level.is_(None) | c.index.is_(None)).order_by(c.level, c.index)
+        ):
+            where = f"table tree_node, level {readable(level)}, index {readable(index)}"
+            if level is None or index is None:
+                self.found.tree.fail(f"{where}: a hash has no place without both")
+            else:
+                self.found.tree.fail(f"{where}: {count} rows stand for one hash")
 
     def _known(self, end: int) -> None:
         """Hold the history against what is known from outside, and say between which two heads it was changed."""
@@ -280,7 +296,13 @@ class _Verifier:
                 agreed = head.size
 
     def _strays(self, end: int) -> None:
-        """Rows that point outside the journal."""
+        """Rows that point outside the journal, and entries before its first."""
+        for (index,) in self.connection.execute(
+            select(JOURNAL.c.index).where((JOURNAL.c.index < 0) | JOURNAL.c.index.is_(None)).order_by(JOURNAL.c.index)
+        ):
+            self.found.entries.fail(
+                f"journal index {readable(index)}: an entry stands there, and the journal begins with 0"
+            )
         for name in (*(str(table.__tablename__) for table in tables.EVIDENCE), "heat_map"):
             c = SQLModel.metadata.tables[name].c
             fact = self.found.maps if name == "heat_map" else self.found.rows

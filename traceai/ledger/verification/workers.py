@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from traceai.db.connection import settle
-from traceai.errors import UnavailableError
+from traceai.errors import DatabaseUnavailableError, UnavailableError
 from traceai.ledger.verification import spans
 from traceai.ledger.verification.server import look_in_the_catalog_first
 from traceai.ledger.verification.spans import Span
@@ -22,17 +22,27 @@ Stretch = tuple[int, int, tuple[int, ...]]
 @cache
 def _joined(url: str, snapshot: str) -> psycopg.Connection[Any]:
     """This process's connection, which sees the same moment of the database as the process that asks."""
-    connection = psycopg.connect(url)
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    settle(connection)
-    connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    connection = None
+    try:
+        connection = psycopg.connect(url, connect_timeout=10)
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        settle(connection)
+        connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    except psycopg.Error as error:
+        if connection is not None:
+            connection.close()
+        said = str(error).strip().splitlines()[0]
+        raise DatabaseUnavailableError(
+            f"A process that verifies gets no connection that sees the same moment ({said}); give it one, or run it with "
+            "`--workers 1`."
+        ) from error
     look_in_the_catalog_first(connection)
     return connection
 
 
 def work(url: str, snapshot: str, stretch: Stretch) -> Span:
     """Raises:
-    psycopg.OperationalError: this process gets no connection.
+    DatabaseUnavailableError: this process gets no connection, or none that sees the same moment.
     """
     return spans.verify_span(_joined(url, snapshot), *stretch)
 
