@@ -241,6 +241,33 @@ def test_whoever_records_cannot_have_a_million_partitions_made(site: Site) -> No
     ]
 
 
+def test_a_size_that_whoever_records_made_up_is_told_and_has_nothing_made(site: Site) -> None:
+    site.sql("UPDATE ledger_head SET size = 1::bigint << 62", login="line4")
+    says = [
+        f"partitions: {name}: there is no partition for ledger index 1048576 to 2097151" for name in names(PARTITIONED)
+    ]
+    assert site.findings() == says
+    hardened = site.harden()
+    assert hardened.cured == ()
+    assert [f"{finding.fact}: {finding.says}" for finding in hardened.left] == says
+
+
+def test_room_is_made_by_the_journal_and_by_nothing_that_whoever_records_says(site: Site) -> None:
+    """From the newest entry on, and no further than four partitions at once."""
+    last = log.PARTITION - 1
+    site.sql(
+        f"SELECT traceai_extend({last})", "SELECT traceai_extend(-1)", "SELECT traceai_extend(NULL)", login="line4"
+    )
+    site.sql(
+        f"INSERT INTO journal VALUES ({last}, '\\x', sha256(''))",
+        "SELECT traceai_extend(9223372036854775807)",
+        login="line4",
+    )
+    assert [name for (name,) in site.sql(
+        "SELECT c.relname FROM pg_class c WHERE relname LIKE 'journal\\_p%' AND relkind = 'r' ORDER BY 1"
+    )] == [f"journal_p{number}" for number in range(5)]  # fmt: skip
+
+
 # --- who reads, and who signs -----------------------------------------------------------------------------------------
 
 

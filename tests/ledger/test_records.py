@@ -216,6 +216,12 @@ def test_a_year_has_four_digits(moment: str) -> None:
     assert Entry.parse(Entry.seal(review(occurred_at=moment), moment).data).recorded_at == moment
 
 
+@pytest.mark.parametrize("moment", ["0000-01-31T06:00:00.000000Z", "2026-02-30T06:00:00.000000Z", "yesterday", ""])
+def test_no_entry_is_made_at_a_time_that_no_calendar_has(moment: str) -> None:
+    with pytest.raises(RecordError, match="Nothing can be recorded at"):
+        Entry.seal(review(), moment)
+
+
 @pytest.mark.parametrize("number", ["0", "0.0", "-0.01", "-0.10", "-1.0", "10", "-100.5"])
 def test_a_number_is_recorded_as_it_is_written(number: str) -> None:
     assert records.Audit(stratum="all", probability=number, drawn=True).probability == number

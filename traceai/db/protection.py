@@ -298,12 +298,17 @@ def partitions(catalog: Catalog) -> list[Finding]:
 
 
 def missing_partitions(catalog: Catalog) -> list[tuple[str, int]]:
-    """The table, and the first ledger index, of each partition that has to be there and is not, in order."""
-    numbers = range((_size(catalog) + PARTITION // 2) // PARTITION + 1)
+    """The table, and the first ledger index, of each partition that has to be there and is not, in order.
+
+    Whoever records may set the size to anything: of what it asks for beyond the partitions there are, the next is named.
+    """
+    there = _attached(catalog)
+    made = max(map(len, there.values()))
+    wanted = (_size(catalog) + PARTITION // 2) // PARTITION + 1
     return [
         (table, number * PARTITION)
-        for table, bounds in _attached(catalog).items()
-        for number in numbers
+        for table, bounds in there.items()
+        for number in range(min(wanted, made + 1))
         if _bounds(number) not in bounds
     ]
 

@@ -23,8 +23,12 @@ class Entry:
     @classmethod
     def seal(cls, record: Record, recorded_at: str) -> "Entry":
         """Raises:
-        RecordError: it has no canonical form, or one that is longer than an entry may be.
+        RecordError: it has no canonical form, or one that is longer than an entry may be; or there is no such time.
         """
+        try:
+            of_the_calendar(recorded_at)
+        except ValueError as error:
+            raise RecordError(f"Nothing can be recorded at {recorded_at!r}: {error}.") from error
         data = entry_bytes(fields_of(record, recorded_at))
         return cls(record, recorded_at, data, canonical.loads(data))
 
