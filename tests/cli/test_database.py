@@ -94,6 +94,42 @@ def test_what_is_left_to_a_person_is_an_exit_code_too(run: Run, login: Callable[
     assert "LEFT TO YOU (roles): line4 records, and is a superuser." in result.out
 
 
+PLANTED = [
+    ("oid", "regtype"), ("oid", "oid"), ("name", "name"), ("name", "text"), ("name", "varchar"), ("text", "text"),
+    ("varchar", "varchar"), ("varchar", "text"), ('"char"', '"char"'), ("int4", "int4"), ("int8", "int4"), ("bool", "bool"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["public, pg_catalog", "public"])
+def test_who_checks_runs_no_operator_that_somebody_planted_and_is_told_of_each(
+    run: Run, login: Callable[[str], None], clone: str, path: str
+) -> None:
+    """Whoever may create in the schema waits for an administrator to look, and PostgreSQL takes what fits best."""
+    assert run("db", "harden").code == 0
+    with psycopg.connect(clone, autocommit=True) as connection:
+        for number, (left, right) in enumerate(PLANTED):
+            connection.execute(
+                f"CREATE FUNCTION trap_{number}({left}, {right}) RETURNS bool LANGUAGE plpgsql AS $$"
+                " BEGIN RAISE EXCEPTION 'the trap was run'; END $$".encode()
+            )
+            for operator in ("=", "<>"):
+                connection.execute(
+                    f"CREATE OPERATOR public.{operator} (FUNCTION = trap_{number}, LEFTARG = {left}, RIGHTARG = {right})".encode()
+                )
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET search_path = {path}'.encode())
+    result = run("db", "check", "--json")
+    assert result.code == 1
+    found = [says for says in result.json["missing"]["queries"] if says.startswith("operator public.")]
+    assert len(found) == 2 * len(PLANTED)
+    assert {fact for fact, says in result.json["missing"].items() if says} == {"queries"}
+    result = run("db", "harden")
+    assert result.code == 1
+    assert "LEFT TO YOU (queries): operator public.=(oid,regtype): it is not PostgreSQL's own" in result.out
+    with psycopg.connect(clone, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" RESET search_path'.encode())
+
+
 @pytest.mark.parametrize(
     "command", [("db", "check"), ("db", "harden"), ("db", "upgrade"), ("ledger", "verify"), ("decision", "list")]
 )

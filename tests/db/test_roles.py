@@ -460,7 +460,9 @@ def test_hardening_runs_nothing_that_somebody_left_there_with_the_rights_of_a_su
         bare.harden()
     assert bare.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'") == [(False,)]
     bare.sql("DROP FUNCTION public.format(text, regclass)")
-    assert bare.harden().left == ()
+    assert [finding.says.partition(":")[0] for finding in bare.harden().left] == [
+        "function public.pg_get_expr(pg_node_tree,oid)", "function public.pg_has_role(name,oid,text)"
+    ]  # fmt: skip
     assert bare.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'") == [(False,)]
 
 
@@ -641,6 +643,59 @@ FOR_A_PERSON = {
         "functions: there are traceai_extend(last bigint) and traceai_extend(last integer); drop what this release did not"
         " install",
     ),
+    "row security": (
+        ("ALTER TABLE app_user ENABLE ROW LEVEL SECURITY",),
+        "queries: table app_user: row-level security is on, which can show different rows to different readers",
+    ),
+    "row security of a partition": (
+        ("ALTER TABLE journal_p0 ENABLE ROW LEVEL SECURITY",),
+        "queries: table journal_p0: row-level security is on, which can show different rows to different readers",
+    ),
+    "a rule": (
+        ("CREATE RULE quiet AS ON INSERT TO access_log DO INSTEAD NOTHING",),
+        "queries: table access_log: the rule quiet has PostgreSQL do something else than it is asked",
+    ),
+    "a table that adds its rows": (
+        ("CREATE TABLE more () INHERITS (review)",),
+        "queries: table more: it inherits from review, and its rows are shown as rows of that one",
+    ),
+    "another order of texts": (
+        ('ALTER TABLE review ALTER note TYPE varchar COLLATE "C"',),
+        'queries: table review, column note: it compares by the collation "C", and not by that of its type',
+    ),
+    "an operator": (
+        ("CREATE FUNCTION alike(varchar, varchar) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+         "CREATE OPERATOR = (FUNCTION = alike, LEFTARG = varchar, RIGHTARG = varchar)"),
+        "queries: operator public.=(character varying,character varying): it is not PostgreSQL's own, and whoever asks would have"
+        " to believe it",
+    ),
+    "an operator of PostgreSQL's given another function": (
+        ("CREATE FUNCTION alike(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+         "UPDATE pg_operator SET oprcode = 'alike(text, text)'::regprocedure WHERE oid = '=(text,text)'::regoperator"),
+        "queries: operator =(text,text): it is not PostgreSQL's own, and whoever asks would have to believe it",
+    ),
+    "an operator in an extension that is another's": (
+        ("CREATE FUNCTION alike(varchar, varchar) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+         "CREATE OPERATOR = (FUNCTION = alike, LEFTARG = varchar, RIGHTARG = varchar)",
+         "ALTER EXTENSION plpgsql ADD OPERATOR = (varchar, varchar)"),
+        "queries: operator public.=(character varying,character varying): it is not PostgreSQL's own, and whoever asks would have"
+        " to believe it",
+    ),
+    "an order of texts of one's own": (
+        ("CREATE FUNCTION alike(varchar, varchar) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0'",
+         "CREATE OPERATOR CLASS all_one DEFAULT FOR TYPE varchar USING btree AS FUNCTION 1 alike(varchar, varchar)"),
+        "queries: operator class all_one of btree for character varying: it is not PostgreSQL's own, and whoever sorts or searches"
+        " would have to believe it",
+    ),
+    "a function that fits better": (
+        ("CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT NULL::text'",),
+        "queries: function public.lower(character varying): it is not PostgreSQL's own, and whoever asks would have to believe it",
+    ),
+    "a cast": (
+        ("CREATE FUNCTION spell(bool) RETURNS numeric LANGUAGE sql AS 'SELECT 1::numeric'",
+         "CREATE CAST (bool AS numeric) WITH FUNCTION spell(bool)"),
+        "queries: cast from boolean to numeric: it is not PostgreSQL's own, and whoever asks would have to believe it",
+    ),
 }  # fmt: skip
 
 
@@ -652,6 +707,41 @@ def test_what_a_person_has_to_decide_is_named_and_left(site: Site, done: str) ->
     hardened = site.harden()
     assert hardened.cured == ()
     assert [f"{finding.fact}: {finding.says}" for finding in hardened.left] == [says]
+
+
+def test_what_belongs_to_the_site_comes_between_nothing(site: Site) -> None:
+    site.sql(
+        "CREATE TYPE part_no AS (number int)",
+        "CREATE FUNCTION alike(part_no, part_no) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+        "CREATE OPERATOR = (FUNCTION = alike, LEFTARG = part_no, RIGHTARG = part_no)",
+        "CREATE FUNCTION parts_made(day date) RETURNS int LANGUAGE sql AS 'SELECT 0'",
+    )
+    offered = (
+        "SELECT name FROM pg_available_extensions WHERE name IN ('vector', 'citext', 'pg_trgm', 'btree_gist', 'hstore')"
+    )
+    for (extension,) in site.sql(offered):
+        site.sql(f"CREATE EXTENSION {extension}")
+    assert site.findings() == []
+
+
+def test_schemas_that_the_search_path_has_first_are_told(site: Site) -> None:
+    site.sql(
+        "CREATE SCHEMA early",
+        "CREATE FUNCTION early.sha256(bytea) RETURNS bytea LANGUAGE sql AS 'SELECT $1'",
+        f'ALTER DATABASE "{site.database}" SET search_path = early, public, pg_catalog',
+    )
+    assert site.findings() == [
+        "queries: function early.sha256(bytea): it is not PostgreSQL's own, and whoever asks would have to believe it",
+        "queries: schema early: the search path of this connection has it before PostgreSQL's own",
+        "queries: schema public: the search path of this connection has it before PostgreSQL's own",
+    ]
+
+
+def test_a_view_in_the_place_of_a_table_is_told(bare: Site) -> None:
+    bare.sql("ALTER TABLE app_user RENAME TO hidden", "CREATE VIEW app_user AS SELECT * FROM hidden")
+    assert bare.findings() == [
+        "queries: table app_user: it is no table of this database, and can show different rows to different readers"
+    ]
 
 
 def test_a_group_that_became_a_login_is_named_and_not_worked_with(site: Site) -> None:

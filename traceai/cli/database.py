@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import text
 
 from traceai.cli.terminal import JsonOption, console, errors, print_facts, print_json
 from traceai.db import migrate, roles
@@ -68,11 +67,10 @@ def harden(
 def check(json: JsonOption = False) -> None:
     """Say what this database is, and what is missing (exit 1)."""
     with Database.open(Settings.from_environment(), check_schema=False) as database, translated():
-        with database.engine.connect() as connection:
-            server = connection.execute(text("SHOW server_version")).scalar_one()
-            vector = connection.execute(
-                text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
-            ).scalar_one_or_none()
+        with migrate.looking(database.engine) as catalog:
+            ((server,),) = catalog.rows("SHOW server_version")
+            offered = catalog.rows("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
+            vector = offered[0][0] if offered else None
         found, expected = migrate.current(database.engine), migrate.head(database.engine)
         embedded = database.embedded is not None
         report = roles.check(database.engine, embedded=embedded) if found == expected else None
@@ -114,6 +112,7 @@ def _told(report: Report, unprotected: list[str]) -> dict[str, str]:
         "append-only": "enforced on every evidence table and partition",
         "functions": "as this release installs them",
         "partitions": "there is room for what comes",
+        "queries": "nothing comes between them and the tables",
     }
     told = {}
     for fact in roles.FACTS if report.hardened else roles.PROTECTION:
@@ -138,6 +137,7 @@ def _cured(findings: Iterable[Finding]) -> dict[str, str]:
         "append-only": "triggers made or switched on",
         "functions": "made as this release installs them",
         "partitions": "made",
+        "queries": "put right",
     }
     told = {}
     for fact in roles.FACTS:

@@ -180,6 +180,8 @@ def create_engine(url: str, patience: float | None = None) -> Engine:
         parsed.set(drivername="postgresql+psycopg"),
         # JSON columns hold the text that stands in the entry, so that a row can be written back byte for byte.
         json_serializer=lambda value: canonical.dumps(value).decode(),
+        # It would be looked for with an operator that others could put into a schema of the search path.
+        use_native_hstore=False,
         **options,
     )
 

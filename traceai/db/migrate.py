@@ -10,12 +10,13 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import Engine, inspect
 
 from traceai.db import protection
-from traceai.db.protection import Catalog, Function
+from traceai.db.catalog import schema_of
+from traceai.db.protection import VERSION_TABLE, Catalog, Function
 from traceai.errors import SchemaError
 
 # Whoever changes the schema holds it. Any number serves, as long as every release uses the same: "trac" in ASCII.
@@ -42,9 +43,14 @@ def head(engine: Engine) -> str:
 
 
 def current(engine: Engine) -> str | None:
-    """The revision that the database is at; None where it was never migrated."""
+    """The revision that the database is at; None where it was never migrated. Runs nothing that somebody left in a schema."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        schema = schema_of(driver, VERSION_TABLE)
+        if schema is None:
+            return None
+        query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, VERSION_TABLE))
+        return " and ".join(sorted(revision for (revision,) in driver.execute(query))) or None
 
 
 def is_empty(engine: Engine) -> bool:

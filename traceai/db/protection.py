@@ -1,4 +1,5 @@
-"""What keeps evidence append-only, read from the system catalogs: triggers, their functions, and room for the next entries.
+"""What keeps evidence append-only, read from the system catalogs: triggers, their functions, and room for the next entries; and
+what could come between a query and the tables.
 
 Whoever may change the catalogs may also make them say what they like; verification of the ledger is what does not depend on
 them. What is read here finds accidents, and carelessness that calls itself administration.
@@ -14,8 +15,10 @@ from psycopg import sql
 from sqlmodel import SQLModel
 
 from traceai.db.catalog import schema_of
+from traceai.db.strangers import strangers
 from traceai.db.tables import APPEND_ONLY, PARTITIONED
 from traceai.ledger.log import PARTITION
+from traceai.ledger.printing import shown
 
 VERSION_TABLE = "alembic_version"
 REFUSE, PROTECT, EXTEND = "traceai_refuse_change", "traceai_protect", "traceai_extend"
@@ -90,12 +93,15 @@ class Function:
 class Catalog:
     """What the system catalogs say about one traceai schema, in the transaction of `connection`.
 
+    `path`: the schemas in which the connection looked for names before.
+
     Made, it has set the search path of that transaction to `pg_catalog`: a superuser who looks around runs no function that
     somebody left in the schema.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        ((self.path,),) = connection.execute("SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]").fetchall()
         self.schema = schema_of(connection, VERSION_TABLE) or "public"
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
@@ -278,6 +284,21 @@ def _same(stands: InstalledFunction, released: Function) -> bool:
         released.security_definer,
         released.body,
     ) and not any(setting.partition("=")[0] != "search_path" for setting in stands.settings)
+
+
+# --- queries -------------------------------------------------------------------------------------------------------------
+
+
+def queries(catalog: Catalog) -> list[Finding]:
+    """What could have a query see something else than what is there. A person decides: it may serve something of theirs."""
+    path = [name for name in catalog.path if not name.startswith("pg_temp")]
+    others = [name for name in path if name not in ("pg_catalog", catalog.schema)]
+    tables = [*SQLModel.metadata.tables, VERSION_TABLE]
+    found = [Finding("queries", shown(says)) for says in strangers(catalog.connection, catalog.schema, tables, others)]
+    for name in path[: path.index("pg_catalog")]:
+        says = f"schema {name}: the search path of this connection has it before PostgreSQL's own"
+        found.append(Finding("queries", shown(says)))
+    return found
 
 
 # --- partitions ----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from traceai.db.tables import LedgerHead, Station
 from traceai.errors import ConflictError, DatabaseRefusedError, InputError
 
 # Facts that hold for any server, and those that only a hardened one has.
-PROTECTION = ("append-only", "functions", "partitions")
+PROTECTION = ("append-only", "functions", "partitions", "queries")
 FACTS = ("roles", "ownership", "privileges", *PROTECTION)
 
 # How long a table that somebody uses is waited for.
@@ -155,6 +155,7 @@ def _protection(catalog: Catalog, release: Mapping[str, Function], *, pinned: bo
         *protection.triggers(catalog),
         *protection.functions(catalog, release, pinned=pinned),
         *protection.partitions(catalog),
+        *protection.queries(catalog),
     ]
 
 

@@ -578,6 +578,15 @@ DECEIT = {
         ("ALTER TABLE review RENAME TO review_hidden", "CREATE VIEW review AS SELECT * FROM review_hidden"),
         "tables: table review: it is no table of this database",
     ),
+    "an operator that fits better": (
+        ("CREATE FUNCTION alike(varchar, varchar) RETURNS bool LANGUAGE sql AS $$SELECT true$$",
+         "CREATE OPERATOR = (FUNCTION = alike, LEFTARG = varchar, RIGHTARG = varchar)"),
+        "tables: operator public.=(character varying,character varying): it is not PostgreSQL's own",
+    ),
+    "a rule": (
+        ("CREATE RULE quiet AS ON INSERT TO review DO INSTEAD NOTHING",),
+        "tables: table review: the rule quiet has PostgreSQL do something else than it is asked",
+    ),
     "rows that only some may see": (
         ("ALTER TABLE inspection_p0 ENABLE ROW LEVEL SECURITY",),
         "tables: table inspection_p0: row-level security is on",
