@@ -13,7 +13,9 @@ from tests.ledger.test_log import refusal
 from traceai import access
 from traceai.inspection.decision import Decision
 from traceai.ledger import log, merkle, records
+from traceai.ledger.entry import Entry
 from traceai.ledger.note import SigningKey, VerifierKey, sign_note
+from traceai.ledger.packing import pack
 from traceai.ledger.tlog import tiles
 from traceai.ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 from traceai.ledger.tlog.tiles import Tile, parse_entry_bundle
@@ -162,6 +164,61 @@ def test_a_row_that_the_log_did_not_sign_is_not_served(trace: Trace, client: Cli
     assert Follower(client("auditor"), key_of(trace)).checkpoint() == genuine
     answer = client("auditor").get(f"/v1/ledger/tile/0/000.p/{ahead.size}")
     assert answer.json()["code"] == "tile-not-found"
+
+
+OPENED = (
+    "INSERT INTO ledger_opened (id, journal_index, occurred_at, recorded_at, salt, origin, key, previous_origin, actor, reason)"
+    " SELECT gen_random_uuid(), {at}, occurred_at, recorded_at, salt, %s, %s, NULL, actor, reason FROM ledger_opened LIMIT 1"
+)
+CHANGED = (
+    "INSERT INTO ledger_key (id, journal_index, occurred_at, recorded_at, salt, origin, key, replaces, actor, reason)"
+    " SELECT gen_random_uuid(), {at}, occurred_at, recorded_at, salt, origin, %s, key, actor, reason FROM ledger_opened LIMIT 1"
+)
+NOWHERE, ELSEWHERE = "100", "(SELECT max(journal_index) FROM model_refused)"
+
+
+@pytest.mark.parametrize("at", [NOWHERE, ELSEWHERE])
+@pytest.mark.parametrize("what", ["changed", "moved"])
+def test_a_row_about_keys_that_the_journal_does_not_bear_out_lets_nobody_sign(
+    trace: Trace, client: Client, sql: Sql, what: str, at: str
+) -> None:
+    """Whoever may insert may say in the tables who signs; what counts is the entry, and that the tree has it."""
+    grow(trace, 3)
+    genuine = Follower(client("auditor"), key_of(trace)).checkpoint()
+    thief = SigningKey.generate("thief.example" if what == "moved" else genuine.origin)
+    if what == "changed":
+        sql(CHANGED.format(at=at), str(thief.verifier))
+    else:
+        sql(OPENED.format(at=at), thief.name, str(thief.verifier))
+    note = sign_note(Checkpoint(thief.name, 200, bytes(32)).text(), thief)
+    sql("INSERT INTO checkpoint (id, origin, size, root, note, created_at) VALUES (gen_random_uuid(), %s, 200, %s, %s, now())",
+        thief.name, bytes(32), note)  # fmt: skip
+    assert Follower(client("auditor"), key_of(trace)).checkpoint() == genuine
+
+
+def test_an_entry_beyond_the_tree_lets_nobody_sign(trace: Trace, client: Client, sql: Sql) -> None:
+    grow(trace, 3)
+    genuine = Follower(client("auditor"), key_of(trace)).checkpoint()
+    thief = SigningKey.generate("thief.example")
+    record = records.LedgerOpened(origin=thief.name, key=str(thief.verifier), previous=None, actor="x", reason="x")
+    entry = Entry.seal(record, "2026-01-31T06:00:00.000000Z").data
+    sql("INSERT INTO journal VALUES (100, %s, %s)", pack(entry), merkle.leaf_hash(entry))
+    sql(OPENED.format(at=NOWHERE), thief.name, str(thief.verifier))
+    note = sign_note(Checkpoint(thief.name, 200, bytes(32)).text(), thief)
+    sql("INSERT INTO checkpoint (id, origin, size, root, note, created_at) VALUES (gen_random_uuid(), %s, 200, %s, %s, now())",
+        thief.name, bytes(32), note)  # fmt: skip
+    assert Follower(client("auditor"), key_of(trace)).checkpoint() == genuine
+
+
+def test_where_no_checkpoint_is_the_log_s_own_none_is_served(trace: Trace, client: Client, sql: Sql) -> None:
+    grow(trace, 3)
+    sql(
+        "UPDATE checkpoint SET note = %s",
+        sign_note(Checkpoint("thief", 9, bytes(32)).text(), SigningKey.generate("thief")),
+    )
+    answer = client("auditor").get("/v1/ledger/checkpoint")
+    assert (answer.status_code, answer.json()["code"]) == (404, "checkpoint-not-found")
+    assert "in the database is signed by its key" in answer.json()["detail"]
 
 
 def test_what_the_log_signed_is_served_though_the_journal_became_shorter(

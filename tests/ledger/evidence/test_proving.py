@@ -21,6 +21,7 @@ from traceai.ledger.evidence.file import EvidenceFile, Timestamp
 from traceai.ledger.evidence.proofs import Trust
 from traceai.ledger.note import COSIGNATURE, SigningKey, VerifierKey, cosign_note, sign_note
 from traceai.ledger.signing.signer import Signer
+from traceai.ledger.tlog.checkpoint import Checkpoint
 from traceai.review import verdicts
 from traceai.sdk import Trace
 
@@ -389,3 +390,22 @@ def test_a_ledger_that_was_put_back_hands_out_nothing(plant: Plant, sql: Sql) ->
     sql("DELETE FROM inspection WHERE journal_index >= %s", last)
     with pytest.raises(VerificationError):
         plant.prove(0)
+
+
+@pytest.mark.parametrize("note", ["no note", "foreign", "ahead"])
+def test_a_checkpoint_that_somebody_put_into_the_database_is_passed_over(
+    plant: Plant, sql: Callable, note: str
+) -> None:
+    """Newer and larger than the log's own, in every place where one is looked for."""
+    plant.trace.signer.rotate("ada", "Yearly.")
+    before = facts(plant.prove(0), plant.trust)
+    stored = plant.trace.signer.sign()
+    key = plant.trace.signer.keys.load(plant.trace.signer.verifier_keys(stored.origin)[-1])
+    text = Checkpoint(stored.origin, 10_000, bytes(32)).text()
+    if note != "no note":
+        note = sign_note(text, SigningKey.generate(stored.origin) if note == "foreign" else key)
+    for size in {stored.size, 10_000}:
+        sql("INSERT INTO checkpoint (id, origin, size, root, note, created_at) VALUES"
+            " (gen_random_uuid(), %s, %s, %s, %s, now() + interval '1 day')", stored.origin, size, bytes(32), note)  # fmt: skip
+    assert before["handovers"] is True
+    assert facts(plant.prove(0), plant.trust) == before

@@ -59,9 +59,10 @@ class LedgerHead(SQLModel, table=True):
 
 
 class Checkpoint(SQLModel, table=True):
-    """A signed tree head, as served. More cosignatures make a new row; the newest row of the greatest size is served.
+    """A signed tree head, as served. More cosignatures make a new row; of the rows that the log signed, the newest of the greatest
+    size is served (`signing.serving`).
 
-    Verification believes the store outside the database, never these.
+    Verification believes the store outside the database, never these, and tells of each that is not the log's.
     """
 
     __tablename__ = "checkpoint"

@@ -6,6 +6,7 @@ out nothing.
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
@@ -14,10 +15,10 @@ from sqlmodel import Session
 from traceai.db import tables
 from traceai.errors import EvidenceError, UnavailableError, VerificationError
 from traceai.inspection import history
-from traceai.ledger import note
+from traceai.ledger import log, note
 from traceai.ledger.evidence.file import EvidenceFile, Included, Timestamp
 from traceai.ledger.note import VerifierKey
-from traceai.ledger.signing import standing
+from traceai.ledger.signing import serving, standing
 from traceai.ledger.signing.checkpoints import Stored
 from traceai.ledger.signing.signer import Signer
 from traceai.ledger.tlog import tiles
@@ -158,21 +159,21 @@ def _of_origin(session: Session, point: Checkpoint) -> list[int]:
 
 
 def _handover(session: Session, tree: DatabaseTree, change: tables.LedgerKey) -> TlogProof | None:
-    """The change of a key under the first checkpoint that has it, which the replaced key signed too; None where none is left."""
+    """The change of a key under the first checkpoint that has it and the replaced key signed; None where none is left."""
     query = select(_checkpoint.c.note).where(
         _checkpoint.c.origin == change.origin, _checkpoint.c.size > change.journal_index
     )
-    query = query.order_by(_checkpoint.c.size, _checkpoint.c.created_at.desc()).limit(1)
-    first = session.execute(query).scalar_one_or_none()
-    try:
-        if first is None:
-            return None
-        point, opened = open_checkpoint(first, [change.replaces])
-    except VerificationError:
-        return None  # it is there and says nothing of the kind; the file says so
-    hashes = tiles.inclusion_proof(tree, change.journal_index, point.size)
-    checkpoint = note.join_note(opened.text, [signature for _, signature in opened.verified])
-    return TlogProof(change.journal_index, tuple(hashes), checkpoint)
+    query = query.order_by(_checkpoint.c.size, _checkpoint.c.created_at.desc()).execution_options(yield_per=16)
+    with session.execute(query) as notes:
+        for found in notes.scalars():
+            try:
+                point, opened = open_checkpoint(found, [change.replaces])
+                hashes = tiles.inclusion_proof(tree, change.journal_index, point.size)
+            except VerificationError:
+                continue  # anybody may have put it there
+            checkpoint = note.join_note(opened.text, [signature for _, signature in opened.verified])
+            return TlogProof(change.journal_index, tuple(hashes), checkpoint)
+    return None
 
 
 def _named(session: Session, checkpoint: str) -> tuple[str, tuple[VerifierKey, ...]]:
@@ -196,12 +197,18 @@ def _named(session: Session, checkpoint: str) -> tuple[str, tuple[VerifierKey, .
 
 
 def _served(session: Session, index: int, origin: str | None = None, sizes: Sequence[int] | None = None) -> list[str]:
-    """The last checkpoints that the database has of trees with this entry; only those of `origin` at `sizes`, where given."""
-    query = select(_checkpoint.c.note).where(_checkpoint.c.size > index)
-    if sizes is not None:
-        query = query.where(_checkpoint.c.origin == origin, _checkpoint.c.size.in_(sizes))
-    query = query.order_by(_checkpoint.c.size.desc(), _checkpoint.c.created_at.desc()).limit(_LOOKED_AT)
-    return list(session.execute(query).scalars())
+    """The last checkpoints in the database that the log signed, of trees with this entry and no larger than there is; only those of
+    `origin` at `sizes`, where given."""
+    connection = session.connection()
+    head, size = log.read_head(session), _checkpoint.c.size
+    wanted = (size > index) & (size <= head.size) if sizes is None else size.in_(sizes)
+    found = (
+        served.note
+        for opening in reversed(standing.openings(connection, head))
+        if origin in (None, opening.origin)
+        for served in serving.genuine(connection, opening.origin, opening.signers, wanted)
+    )
+    return list(islice(found, _LOOKED_AT))
 
 
 def _witnesses(session: Session) -> Callable[[str], bool]:

@@ -253,11 +253,11 @@ class Signer:
             opening = standing.require_signable(found)
             last = found.last
             note = None if last is not None and last.size == found.head.size else self._note(connection, found, opening)
-            published = _published(connection, opening.origin, found.head.size)
+            published = last is not None and note is None and _is_published(connection, last)
         if note is not None:
             last = self.store.advance(opening.origin, last.size if last else None, note)
         assert last is not None  # noqa: S101  # there was one, or there is now
-        if published != last.note:
+        if not published:
             self.publish(last)
         if self._seen is None or self._seen.size < last.size:
             self._seen = Head(last.size, last.root)
@@ -380,10 +380,11 @@ def _previous(connection: Connection, memory: list[Stored], opened: tuple[Openin
     return {"origin": found.checkpoint.origin, "size": found.checkpoint.size, "root": found.checkpoint.root.hex()}
 
 
-def _published(connection: Connection, origin: str, size: int) -> str | None:
-    query = select(_checkpoint.c.note).where(_checkpoint.c.origin == origin, _checkpoint.c.size == size)
-    note: str | None = connection.execute(query.order_by(_checkpoint.c.created_at.desc()).limit(1)).scalar_one_or_none()
-    return note
+def _is_published(connection: Connection, stored: Stored) -> bool:
+    """Whether the database has it, whatever else somebody put beside it."""
+    c = _checkpoint.c
+    same = (c.origin == stored.origin, c.size == stored.size, c.note == stored.note)
+    return connection.execute(select(c.id).where(*same).limit(1)).scalar_one_or_none() is not None
 
 
 def _require_url(origin: str) -> None:
