@@ -45,7 +45,7 @@ def heads(
     findings: list[str] = []
     largest: Stored | None = None
     for last in store.latest_of_each():
-        end = _bound(last.origin, opened, here)
+        end = bound(last.origin, opened, here)
         by = [key for opening in opened if opening.origin == last.origin for key in opening.keys]
         if opened and not by and end is None:
             findings.append(
@@ -69,7 +69,7 @@ def heads(
     return Known(tuple(sorted(found, key=lambda head: head.size)), tuple(findings), largest.note if largest else None)
 
 
-def _bound(origin: str, opened: Sequence[Opening], here: Sequence[Opening]) -> int | None:
+def bound(origin: str, opened: Sequence[Opening], here: Sequence[Opening]) -> int | None:
     """The size up to which checkpoints of `origin` bind the journal: where this home went on under another. None: all do."""
     own = [opening.index for opening in opened if opening.origin == origin]
     if own:

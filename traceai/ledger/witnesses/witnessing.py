@@ -127,13 +127,19 @@ def read_policy(session: Session, origin: str) -> Policy | None:
         PolicyError: the recorded one cannot be evaluated.
         RecordError, LedgerGapError: the entry is damaged or gone.
     """
+    found = recorded_policy(session, origin)
+    return found[1] if found else None
+
+
+def recorded_policy(session: Session, origin: str) -> tuple[int, Policy] | None:
+    """Likewise, with the index of its entry."""
     index = session.execute(select(func.max(_policy.c.journal_index)).where(_policy.c.origin == origin)).scalar_one()
     if index is None:
         return None
     record = Entry.parse(DatabaseTree(session.connection()).entry(index)).record
     if not isinstance(record, records.WitnessPolicy) or record.origin != origin:
         raise PolicyError(f"Entry {index} is no witness policy of {origin}; run `traceai ledger verify`.")
-    return Policy.parse(record.model_dump())
+    return index, Policy.parse(record.model_dump())
 
 
 def record_policy(signer: Signer, policy: Policy, *, actor: str, reason: str) -> log.Receipt:
