@@ -18,7 +18,6 @@ from sqlmodel import SQLModel
 
 from traceai.db import tables
 from traceai.db.connection import translated
-from traceai.errors import BlobMissingError, BlobTamperedError, InputError
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import identify
 from traceai.ledger.merkle import Frontier
@@ -27,6 +26,7 @@ from traceai.ledger.verification import comparison, spans
 from traceai.ledger.verification.counting import Counting, outages
 from traceai.ledger.verification.datasets import verify_snapshots
 from traceai.ledger.verification.facts import Fact, KnownHead, Outcome, Verified
+from traceai.ledger.verification.files import verify_files
 from traceai.ledger.verification.server import check_partitions, check_server, look_in_the_catalog_first
 from traceai.ledger.verification.spans import SPAN, Findings, Span
 from traceai.ledger.verification.workers import Stretch, no_stragglers, work
@@ -109,7 +109,6 @@ class _Verifier:
         self.found = Findings.none()
         self.known = sorted(known, key=lambda head: head.size)
         self.heads = Fact("checkpoints", "the history leads to every tree head that is kept outside the database")
-        self.stored = Fact("blobs", "every recorded image and model file is stored, byte for byte")
         self.since = since
         self.frontier: Frontier | None = Frontier(since.size, since.frontier)
         self.counting = Counting(since)
@@ -150,8 +149,7 @@ class _Verifier:
         if self.known:
             facts.append(self.heads)
         if self.blobs is not None:
-            self._blobs(self.blobs)
-            facts.append(self.stored)
+            facts.append(verify_files(self.connection, self.blobs, self.since.size))
         root = self.frontier.root() if self.frontier else bytes(32)
         size = end - sum(b - a + 1 for a, b in self.missing)
         return Outcome(size, root, tuple(facts), self.reached, outages(self.connection))
@@ -362,43 +360,3 @@ class _Verifier:
             on_record = runtimes.get(environment)
             if environment is not None and (on_record is None or on_record >= index):
                 fact.fail(f"journal index {index}: the environment {readable(environment)} was not on record before it")
-
-    # --- the blob store ---------------------------------------------------------------------------------------------
-
-    def _blobs(self, blobs: BlobStore) -> None:
-        """Every file that an entry names, once."""
-        seen: set[bytes] = set()
-        for where, digest in self._named_blobs():
-            if digest is None or digest in seen:
-                continue
-            seen.add(digest)
-            self.stored.checked += 1
-            try:
-                blobs.get(digest.hex())
-            except (BlobMissingError, BlobTamperedError, InputError) as error:
-                self.stored.fail(f"{where}: {error.message}")
-
-    def _named_blobs(self) -> Iterator[tuple[str, bytes | None]]:
-        inspection = tables.table_of(tables.Inspection)
-        version = tables.table_of(tables.ModelVersion)
-        snapshot = tables.table_of(tables.DatasetSnapshot)
-        image = tables.table_of(tables.DatasetImage)
-        for table, columns in (
-            (inspection, ("image_sha256",)),
-            (version, ("weights_sha256", "digest")),
-            (snapshot, ("listing",)),
-        ):
-            for column in columns:
-                query = (
-                    select(table.c.journal_index, table.c[column])
-                    .where(table.c.journal_index >= self.since.size)
-                    .order_by(table.c.journal_index)
-                )
-                for index, digest in self.connection.execution_options(yield_per=SPAN).execute(query):
-                    yield f"journal index {index}, {column}", digest
-        query = select(snapshot.c.name, image.c.path, image.c.sha256, image.c.mask_sha256).where(
-            snapshot.c.id == image.c.snapshot_id
-        )
-        for row in self.connection.execute(query.order_by(snapshot.c.name, image.c.path)):
-            for column in ("sha256", "mask_sha256"):
-                yield f"dataset {row.name}, {row.path}, {column}", getattr(row, column)
