@@ -166,6 +166,18 @@ class MethodNotOfferedError(InputError):
     code = "method-not-offered"
 
 
+class ExportError(ModelError):
+    """A version that cannot be written as ONNX, or whose export does not answer as the version does."""
+
+    code = "export-unsupported"
+
+
+class ExportTamperedError(VerificationError):
+    """An exported file whose bytes, manifest or parts are not what was exported and registered."""
+
+    code = "export-tampered"
+
+
 # --- database, storage, configuration --------------------------------------------------------------------------------
 
 

@@ -4,28 +4,22 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 from traceai.errors import ModelError
+from traceai.inspection.judging import Array, Judge, Judgement
 
-if TYPE_CHECKING:
-    from traceai.inspection.engine import Engine, Judgement
-
-Judged = tuple["Judgement | ModelError", int, int]
+Judged = tuple[Judgement | ModelError, int, int]
 
 
 class Batcher:
     """Batches for one engine. It has no thread of its own: the caller whose turn it is works for those behind it."""
 
-    def __init__(self, engine: "Engine", largest: int) -> None:
+    def __init__(self, engine: Judge, largest: int) -> None:
         self.engine, self._largest = engine, largest
-        self._waiting: deque[tuple[npt.NDArray[np.float32], Future[Judged]]] = deque()
+        self._waiting: deque[tuple[Array, Future[Judged]]] = deque()
         self._turn = threading.Lock()
 
-    def judge(self, prepared: npt.NDArray[np.float32]) -> Judged:
+    def judge(self, prepared: Array) -> Judged:
         """What `Engine.judge` says of a prepared image, how many shared the forward pass, and when that began (monotonic, ns)."""
         future: Future[Judged] = Future()
         self._waiting.append((prepared, future))

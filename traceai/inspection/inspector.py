@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from traceai.db.connection import Database
 from traceai.db.tables import HeatMap, Journal
@@ -18,8 +18,10 @@ from traceai.images import decode as images
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import DEFAULT_LIMITS, Limits
 from traceai.inspection import policy
+from traceai.inspection.batching import Batcher
 from traceai.inspection.decision import Decision
 from traceai.inspection.flow import Flow
+from traceai.inspection.judging import Judge, Judgement
 from traceai.inspection.known import Line
 from traceai.inspection.reading import Attempt, Item, Source, read
 from traceai.inspection.recording.draft import Draft, Recorded, Spooled
@@ -28,10 +30,6 @@ from traceai.inspection.stages import Stages
 from traceai.ledger import canonical, records
 from traceai.ledger.entry import Entry
 from traceai.ledger.log import Receipt
-
-if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the history needs none
-    from traceai.inspection.batching import Batcher
-    from traceai.inspection.engine import Engine, Judgement
 
 BATCH = 32
 
@@ -44,7 +42,7 @@ class Inspector:
         database: Database,
         blobs: BlobStore,
         recorder: Recorder,
-        batcher: "Batcher",
+        batcher: Batcher,
         line: Line,
         stages: Stages,
         limits: Limits = DEFAULT_LIMITS,
@@ -119,7 +117,7 @@ class Inspector:
                 attempt.judging_ns = began
                 self._judged(attempt, found, len(visible))
 
-    def _judged(self, attempt: Attempt, found: "Judgement | ModelError", batch: int) -> None:
+    def _judged(self, attempt: Attempt, found: Judgement | ModelError, batch: int) -> None:
         attempt.prepared = None  # pixels are no longer needed
         attempt.judged_ns, attempt.batch = time.monotonic_ns(), batch
         if isinstance(found, ModelError):
@@ -158,7 +156,7 @@ class Inspector:
             )
             return Draft(failed, named=named)
         runtime, environment = self._environment(attempt.batch)
-        point = self.engine.model.manifest.operating_point
+        point = self.engine.manifest.operating_point
         decided = records.Inspection(
             **common,
             logits=found.logits,
@@ -208,7 +206,7 @@ class Pending:
         )
 
 
-def _described(engine: "Engine") -> Callable[[int], tuple[str, dict[str, Any]]]:
+def _described(engine: Judge) -> Callable[[int], tuple[str, dict[str, Any]]]:
     """From the size of a batch to the digest of the environment that it is judged in, and the environment."""
 
     def described(batch: int) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,9 @@ from traceai.errors import ImageError, InputError, TraceaiError
 from traceai.images import decode as images
 from traceai.images.blobs import BlobStore
 from traceai.images.decode import DecodedImage, Limits
+from traceai.inspection.judging import Array, Judgement
 from traceai.ledger import records
 from traceai.ledger.records import Part
-
-if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the history needs none
-    from traceai.inspection.engine import Judgement
 
 Source = str | Path | bytes | npt.NDArray[Any]
 
@@ -75,7 +73,7 @@ class Item:
 class Attempt:
     """One image on its way: what is known of it so far. `failure` set means that it goes no further.
 
-    prepared: what the network is to see of the image, until it has.
+    prepared: what the judge is given of the image, until it has.
     batch: how many images the forward pass had that saw it; 0 where none did.
     read_ns, judging_ns, judged_ns: when it was read, and when judging it began and ended; monotonic, as `started_ns`.
     """
@@ -85,8 +83,8 @@ class Attempt:
     occurred_at: str
     started_ns: int
     image: records.Image = field(default_factory=records.Image)
-    prepared: npt.NDArray[np.float32] | None = None
-    judgement: "Judgement | None" = None
+    prepared: Array | None = None
+    judgement: Judgement | None = None
     failure: TraceaiError | None = None
     batch: int = 0
     read_ns: int = 0
@@ -99,9 +97,7 @@ class Attempt:
         return (self.judged_ns - self.started_ns) // 1000
 
 
-def read(
-    item: Item, blobs: BlobStore, limits: Limits, prepare: Callable[[DecodedImage], npt.NDArray[np.float32]]
-) -> Attempt:
+def read(item: Item, blobs: BlobStore, limits: Limits, prepare: Callable[[DecodedImage], Array]) -> Attempt:
     """Read an image within `limits`, store its bytes, decode it and prepare it for the network.
 
     What is wrong with the image becomes the attempt's `failure`.

@@ -37,7 +37,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads the h
 
     from traceai.explain.splitting import Split
     from traceai.inspection.afterwards import Afterwards
-    from traceai.inspection.engine import Engine, Judgement
+    from traceai.inspection.engine import Engine
+    from traceai.inspection.judging import Judgement
 
 # Of the largest logit, or of 1 where all are smaller: many times what another processor or batch size changes.
 LOGITS_WITHIN = 1e-4

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
 
 from traceai.errors import ModelError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and whoever only reads a manifest may have none
+    from torch import nn
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -119,7 +120,7 @@ def default(channels: Literal[1, 3] = 1, *, height: int = 224, width: int = 224)
     )
 
 
-def build(architecture: ResidualNetwork | VisionTransformer, classes: Sequence[str], *, seed: int = 0) -> nn.Module:
+def build(architecture: ResidualNetwork | VisionTransformer, classes: Sequence[str], *, seed: int = 0) -> "nn.Module":
     """The module with fresh weights, in evaluation mode: a `ResNetForImageClassification` of transformers, a `TokenClassifier`
     around its `ViTModel`, or, where the class token is read, its `ViTForImageClassification`.
 
@@ -128,6 +129,8 @@ def build(architecture: ResidualNetwork | VisionTransformer, classes: Sequence[s
     Raises:
         ModelError: fewer than two classes, or a name given twice.
     """
+    import torch  # noqa: PLC0415 - see above
+
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise ModelError(f"a classifier needs at least two classes with distinct names, not {list(classes)}")
     with torch.random.fork_rng(devices=[]):
@@ -137,7 +140,7 @@ def build(architecture: ResidualNetwork | VisionTransformer, classes: Sequence[s
         return _residual_network(architecture, len(classes)).eval()
 
 
-def _residual_network(architecture: ResidualNetwork, classes: int) -> nn.Module:
+def _residual_network(architecture: ResidualNetwork, classes: int) -> "nn.Module":
     from transformers import ResNetConfig, ResNetForImageClassification  # noqa: PLC0415 - takes seconds to import
 
     config = ResNetConfig(
@@ -153,7 +156,7 @@ def _residual_network(architecture: ResidualNetwork, classes: int) -> nn.Module:
     return module
 
 
-def _transformer(architecture: VisionTransformer, classes: int) -> nn.Module:
+def _transformer(architecture: VisionTransformer, classes: int) -> "nn.Module":
     from transformers import ViTConfig, ViTForImageClassification, ViTModel  # noqa: PLC0415 - takes seconds to import
 
     from traceai.models.transformer import TokenClassifier  # noqa: PLC0415

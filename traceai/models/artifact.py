@@ -5,25 +5,24 @@ manifest is JSON as RFC 8785 canonicalises it, the weights are safetensors. No p
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
-import rfc8785
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from traceai.errors import BlobTamperedError, ModelError, ModelTamperedError
 from traceai.explain.splitting import Split, split
 from traceai.images.preprocess import Preprocessing
-from traceai.models.architectures import Architecture, ResidualNetwork, VisionTransformer, build
+from traceai.models.architectures import Architecture, build
+from traceai.models.manifest import ExternalArchitecture, Manifest, TrainingProvenance, first
 from traceai.models.operating_point import OperatingPoint
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+__all__ = ["ExternalArchitecture", "LoadedModel", "Manifest", "TrainingProvenance", "load", "pack"]
 
 
 class Blobs(Protocol):
@@ -32,55 +31,6 @@ class Blobs(Protocol):
     def get(self, digest: str) -> bytes: ...
 
     def put(self, data: bytes) -> str: ...
-
-
-class ExternalArchitecture(BaseModel):
-    """A network whose code is the user's: recorded by name and fixed by its weights, but not rebuilt from here."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    family: Literal["external"] = "external"
-    type: str
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"external {self.type}"
-
-
-class TrainingProvenance(BaseModel):
-    """What a version was trained on and how; floats as decimal strings.
-
-    `snapshot` is the digest of the data snapshot. `settings` and `steps` together repeat the training.
-    """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    snapshot: Digest
-    seed: int
-    steps: int
-    settings: dict[str, str | int | bool | None]
-    code_version: str
-    torch_version: str
-
-
-class Manifest(BaseModel):
-    """Everything that decides what a version answers."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
-
-    schema_name: Literal["model/1"] = Field(default="model/1", alias="schema")
-    name: str
-    architecture: Annotated[ResidualNetwork | VisionTransformer | ExternalArchitecture, Field(discriminator="family")]
-    preprocessing: Preprocessing
-    classes: tuple[str, ...] = Field(min_length=2)
-    operating_point: OperatingPoint | None
-    weights_sha256: Digest
-    layer: str
-    training: TrainingProvenance | None
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes (RFC 8785) whose SHA-256 is the version's digest."""
-        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +77,7 @@ def pack(
             training=training,
         )
     except ValidationError as problem:
-        raise ModelError(f"the manifest of {name!r} is not valid: {_first(problem)}") from problem
+        raise ModelError(f"the manifest of {name!r} is not valid: {first(problem)}") from problem
     return manifest.to_bytes(), weights
 
 
@@ -147,13 +97,7 @@ def load(digest: str, blobs: Blobs, *, module: nn.Module | None = None, parts: S
         BlobMissingError: the store has not got a file.
     """
     manifest_bytes = _verified("manifest", digest, blobs)
-    try:
-        manifest = Manifest.model_validate_json(manifest_bytes)
-    except ValidationError as problem:
-        raise ModelError(f"the manifest {digest} is not one this release can read: {_first(problem)}") from problem
-    # Of the bytes themselves, not by way of the model: a later release may know fields that this manifest has not.
-    if rfc8785.dumps(json.loads(manifest_bytes)) != manifest_bytes:
-        raise ModelError(f"the manifest {digest} is not in canonical form; it was not written by traceai")
+    manifest = Manifest.from_bytes(digest, manifest_bytes)
     weights = _verified("weights", manifest.weights_sha256, blobs)
 
     if isinstance(manifest.architecture, ExternalArchitecture):
@@ -211,8 +155,3 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _first(problem: ValidationError) -> str:
-    error = problem.errors()[0]
-    return f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"

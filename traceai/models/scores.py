@@ -1,21 +1,23 @@
-"""From logits to the numbers a decision is made of."""
+"""From logits to the numbers a decision is made of. In numpy: whatever ran the network, the same logits give the same numbers."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 GOOD = "good"
 
 
-def class_scores(logits: Tensor) -> npt.NDArray[np.float64]:
-    """Softmax in double precision, (N, C) -> (N, C)."""
-    return cast("npt.NDArray[np.float64]", logits.detach().double().softmax(dim=1).cpu().numpy())
+def class_scores(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Softmax in double precision, (N, C) -> (N, C). Of a row that is not finite, NaN."""
+    exact = np.asarray(logits, np.float64)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        powers = np.exp(exact - exact.max(axis=1, keepdims=True))
+        scores: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return scores
 
 
-def defect_scores(logits: Tensor, classes: Sequence[str]) -> npt.NDArray[np.float64] | None:
+def defect_scores(logits: npt.ArrayLike, classes: Sequence[str]) -> npt.NDArray[np.float64] | None:
     """One minus the score of "good", (N,) in 0..1; None where there is no such class.
 
     Summed over the defect classes rather than subtracted from one: near zero, a difference would lose its digits.
