@@ -70,6 +70,7 @@ TABLES: dict[type[Record], type[tables.Evidence]] = {
     records.ModelVersion: tables.ModelVersion,
     records.ModelEvent: tables.ModelEvent,
     records.ModelRefused: tables.ModelRefused,
+    records.ModelExport: tables.ModelExport,
     records.Review: tables.Review,
     records.ReportIssued: tables.ReportIssued,
     records.LedgerOpened: tables.LedgerOpened,

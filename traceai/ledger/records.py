@@ -237,6 +237,26 @@ class ModelRefused(Record):
     actor: Name
 
 
+class ModelExport(Record):
+    """A version was written as one file for another runtime, which answered as the version does.
+
+    sha256, size: of the file, in bytes. tools: the versions of what wrote it and what ran it. images: how many both were
+    compared on. logit_difference, grid_difference: the largest that were found; all verdicts were the same.
+    """
+
+    schema_name: ClassVar[str] = "model-export/1"
+
+    model: ModelRef
+    format: Literal["onnx"]
+    sha256: Digest
+    size: Count
+    tools: dict[Name, JsonValue]
+    images: Count
+    logit_difference: DecimalString
+    grid_difference: DecimalString
+    made_by: Name
+
+
 class ExplanationQuality(Record):
     """How good a version's explanations were found to be, on the images of a data set."""
 
@@ -374,8 +394,8 @@ class Gap(Record):
 SCHEMAS: dict[str, type[Record]] = {
     record.schema_name: record
     for record in (
-        Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued,
-        LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt, Gap, ExplanationQuality,
+        Inspection, InspectionFailed, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, ModelExport, Review,
+        ReportIssued, LedgerOpened, LedgerKey, WitnessPolicy, TablesRebuilt, Gap, ExplanationQuality,
     )
 }  # fmt: skip
 

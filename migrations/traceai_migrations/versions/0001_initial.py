@@ -11,7 +11,7 @@ depends_on = None
 
 APPEND_ONLY = (
     "journal", "tree_node", "inspection", "runtime", "dataset_snapshot", "model_version", "model_event", "model_refused",
-    "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "gap",
+    "model_export", "review", "report_issued", "ledger_opened", "ledger_key", "witness_policy", "tables_rebuilt", "gap",
     "explanation_quality", "heat_map", "dataset_image", "checkpoint", "access_log",
 )  # fmt: skip
 
@@ -329,6 +329,31 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_model_event_model_name"), "model_event", ["model_name"], unique=False)
     op.create_table(
+        "model_export",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=False),
+        sa.Column("model_name", sa.String(), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("model_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("format", sa.String(), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("tools", sa.JSON(), nullable=False),
+        sa.Column("images", sa.BigInteger(), nullable=False),
+        sa.Column("logit_difference", sa.Numeric(asdecimal=False), nullable=False),
+        sa.Column("grid_difference", sa.Numeric(asdecimal=False), nullable=False),
+        sa.Column("made_by", sa.String(), nullable=False),
+        sa.CheckConstraint("format IN ('onnx')", name=op.f("ck_model_export_format")),
+        sa.CheckConstraint("logit_difference >= 0 AND grid_difference >= 0", name=op.f("ck_model_export_differences")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_export")),
+        sa.UniqueConstraint("journal_index", name=op.f("uq_model_export_journal_index")),
+    )
+    op.create_index(op.f("ix_model_export_model_name"), "model_export", ["model_name"], unique=False)
+    op.create_index(op.f("ix_model_export_sha256"), "model_export", ["sha256"], unique=False)
+    op.create_table(
         "model_refused",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("journal_index", sa.BigInteger(), nullable=False),
@@ -555,6 +580,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_model_version_digest"), table_name="model_version")
     op.drop_table("model_version")
     op.drop_table("model_refused")
+    op.drop_index(op.f("ix_model_export_sha256"), table_name="model_export")
+    op.drop_index(op.f("ix_model_export_model_name"), table_name="model_export")
+    op.drop_table("model_export")
     op.drop_index(op.f("ix_model_event_model_name"), table_name="model_event")
     op.drop_table("model_event")
     op.drop_index(op.f("ix_explanation_quality_model_name"), table_name="explanation_quality")

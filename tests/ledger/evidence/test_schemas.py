@@ -19,6 +19,10 @@ REFUSED = records.ModelRefused(
     **samples.shared(20), model=records.ModelRef(name="tiles", version=1, digest="0" * 64), file="weights",
     expected="1" * 64, found="2" * 64, actor="erin",
 )  # fmt: skip
+EXPORT = records.ModelExport(
+    **samples.shared(27), model=records.ModelRef(name="tiles", version=1, digest="0" * 64), format="onnx", sha256="3" * 64,
+    size=1200, tools={"torch": "2.13.0"}, images=8, logit_difference="0.000002", grid_difference="0", made_by="erin",
+)  # fmt: skip
 REPORT = records.ReportIssued(
     **samples.shared(21),
     kind="audit",
@@ -51,6 +55,7 @@ ENTRIES = [
         samples.sealed(record)
         for record in (
             REFUSED,
+            EXPORT,
             REPORT,
             KEY,
             CONTINUED,

@@ -24,6 +24,7 @@ from traceai.ledger.packing import unpack
 from traceai.ledger.verification import verifier
 from traceai.ledger.verification.auditing import audit
 from traceai.ledger.verification.facts import KnownHead, Outcome
+from traceai.models import registry
 from traceai.review import verdicts
 from traceai.sdk import Trace
 from traceai.settings import Settings
@@ -53,6 +54,13 @@ EXPLAINED = records.ExplanationQuality(
 )  # fmt: skip
 
 
+def export(trace: Trace, model: records.ModelRef) -> records.ModelExport:
+    return records.ModelExport(
+        model=model, format="onnx", sha256=trace.blobs.put(b"a file"), size=6, tools={"onnx": "1.23.2"}, images=8,
+        logit_difference="0.000002", grid_difference="0.000001", made_by="erin",
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def finished(server: str, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Ten decisions, one of them a failure, two reviews, and one of every other record: (database, home)."""
@@ -72,7 +80,8 @@ def finished(server: str, images: list[Path], tmp_path_factory: pytest.TempPathF
         with trace.database.session() as session:
             for decision, truth in ((decisions[0], "good"), (decisions[1], "defective")):
                 verdicts.add(session, history.find(session, decision.id), truth=truth, reviewer="ruth")
-            log.append(session, [refusal(), REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE, EXPLAINED])
+            exported = export(trace, registry.reference_of(registry.find(session, tiny)))
+            log.append(session, [refusal(), exported, REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE, EXPLAINED])
         with trace.database.session() as session:
             store.save(session, trace.blobs, take(folder / "data", "plates"), made_by="erin")
     assert settings.database_url is not None
@@ -120,11 +129,11 @@ def test_an_untouched_ledger_verifies_and_everything_was_looked_at(ledger: Trace
         "tree": 1,
         "tables": outcome.size,
         "heat maps": 9,
-        "references": 11,
+        "references": 12,
         "datasets": 1,
         "stations": 10,
         "triggers": 0,
-        "blobs": 16,
+        "blobs": 17,
     }
 
 

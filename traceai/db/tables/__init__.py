@@ -21,6 +21,7 @@ from traceai.db.tables.evidence import (
     LedgerKey,
     LedgerOpened,
     ModelEvent,
+    ModelExport,
     ModelRefused,
     ModelVersion,
     ReportIssued,
@@ -52,6 +53,7 @@ __all__ = [
     "LedgerKey",
     "LedgerOpened",
     "ModelEvent",
+    "ModelExport",
     "ModelRefused",
     "ModelVersion",
     "ReportIssued",
@@ -67,8 +69,8 @@ __all__ = [
 ]
 
 EVIDENCE: tuple[type[Evidence], ...] = (
-    Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, Review, ReportIssued, LedgerOpened, LedgerKey,
-    WitnessPolicy, TablesRebuilt, Gap, ExplanationQuality,
+    Inspection, Runtime, DatasetSnapshot, ModelVersion, ModelEvent, ModelRefused, ModelExport, Review, ReportIssued, LedgerOpened,
+    LedgerKey, WitnessPolicy, TablesRebuilt, Gap, ExplanationQuality,
 )  # fmt: skip
 APPEND_ONLY: tuple[type[SQLModel], ...] = (
     Journal, TreeNode, *EVIDENCE, HeatMap, DatasetImage, Checkpoint, AccessLog,

@@ -159,6 +159,26 @@ class ModelRefused(Evidence, table=True):
     actor: str
 
 
+class ModelExport(Evidence, table=True):
+    __tablename__ = "model_export"
+    __table_args__ = (
+        CheckConstraint("format IN ('onnx')", name="format"),
+        CheckConstraint("logit_difference >= 0 AND grid_difference >= 0", name="differences"),
+    )
+
+    model_name: str = Field(index=True)
+    model_version: int
+    model_digest: bytes = Field(sa_type=LargeBinary)
+    format: str
+    sha256: bytes = Field(sa_type=LargeBinary, index=True)
+    size: int = Field(sa_type=BigInteger)
+    tools: dict[str, Any] = Field(sa_type=JSON)
+    images: int = Field(sa_type=BigInteger)
+    logit_difference: float = Field(sa_type=DECIMAL)
+    grid_difference: float = Field(sa_type=DECIMAL)
+    made_by: str
+
+
 class ExplanationQuality(Evidence, table=True):
     __tablename__ = "explanation_quality"
     __table_args__ = (CheckConstraint("randomisation IN ('gone', 'survive', 'not-judged')", name="randomisation"),)

@@ -258,6 +258,18 @@ SCHEMAS: dict[str, Check] = dict(
         ),
         _schema("model-refused/1", model=_MODEL, file=_NAME, expected=_DIGEST, found=_DIGEST, actor=_NAME),
         _schema(
+            "model-export/1",
+            model=_MODEL,
+            format=_one_of("onnx"),
+            sha256=_DIGEST,
+            size=_COUNT,
+            tools=_names_to(_anything),
+            images=_COUNT,
+            logit_difference=_DECIMAL,
+            grid_difference=_DECIMAL,
+            made_by=_NAME,
+        ),
+        _schema(
             "explanation-quality/1",
             model=_MODEL,
             method=_NAME,

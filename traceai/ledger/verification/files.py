@@ -1,4 +1,4 @@
-"""The files that entries name, and that lie outside the database: images, model files, dataset listings."""
+"""The files that entries name, and that lie outside the database: images, model files and their exports, dataset listings."""
 
 from collections.abc import Iterator
 
@@ -12,6 +12,7 @@ from traceai.ledger.verification.spans import SPAN
 
 _inspection = tables.table_of(tables.Inspection)
 _version = tables.table_of(tables.ModelVersion)
+_export = tables.table_of(tables.ModelExport)
 _snapshot = tables.table_of(tables.DatasetSnapshot)
 _image = tables.table_of(tables.DatasetImage)
 
@@ -36,6 +37,7 @@ def _named(connection: Connection, since: int) -> Iterator[tuple[str, bytes | No
     for table, columns in (
         (_inspection, ("image_sha256",)),
         (_version, ("weights_sha256", "digest")),
+        (_export, ("sha256",)),
         (_snapshot, ("listing",)),
     ):
         for column in columns:

@@ -320,12 +320,12 @@ class _Verifier:
             self.found.rows.fail(f"table inspection: journal index {first} and {second} have the same id, {reference}")
 
     def _references(self) -> None:
-        """What decisions and approvals name was on record before them."""
+        """What decisions, approvals and exports name was on record before them."""
         fact = self.found.references
         version = tables.table_of(tables.ModelVersion)
-        event = tables.table_of(tables.ModelEvent)
+        events = [tables.table_of(kind).c for kind in (tables.ModelEvent, tables.ModelExport)]
         runtime = tables.table_of(tables.Runtime)
-        v, e, r = version.c, event.c, runtime.c
+        v, r = version.c, runtime.c
         versions = {
             (name, number, digest): index
             for name, number, digest, index in self.connection.execute(
@@ -343,6 +343,7 @@ class _Verifier:
         named = [(index, (name, number, digest)) for (name, number, digest, _), index in self.uses.items()]
         named += [
             (index, (name, number, digest))
+            for e in events
             for index, name, number, digest in self.connection.execute(
                 select(e.journal_index, e.model_name, e.model_version, e.model_digest)
             )
