@@ -3,13 +3,15 @@
 import getpass
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traceai.clock import now
 from traceai.db.connection import Database
-from traceai.db.tables import Station
+from traceai.db.tables import ModelExport, Station
 from traceai.errors import (
     AlreadyExistsError,
+    ExportError,
     InputError,
     ModelError,
     StationNotFoundError,
@@ -31,6 +33,7 @@ from traceai.settings import Settings
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import nn
 
+    from traceai.edge.inspector import EdgeInspector
     from traceai.explain.splitting import Split
     from traceai.models.operating_point import OperatingPoint
 
@@ -93,6 +96,78 @@ class Trace:
             )
             self._batchers[line.digest] = Batcher(Engine(loaded), BATCH)
         return Inspector(self.database, self.blobs, self.recorder, self._batchers[line.digest], line, self.stages)
+
+    def edge_inspector(self, file: str | Path, station: str, *, threads: int | None = None) -> "EdgeInspector":
+        """An inspector that runs a file of `export_model` in ONNX Runtime, and needs no torch.
+
+        While the database is away, a file that it vouched for in this home before goes on inspecting, into the spool.
+
+        Args:
+            file: what `export_model` or `traceai model export` wrote.
+            station: a station added before.
+            threads: for one image; as many as this process may use where None is given.
+
+        Raises:
+            ExportTamperedError: these bytes are not on record as an export, or what is in them is not of the recorded version.
+            ExportError: the file cannot be read or run here.
+            ModelStateError: its version was retired.
+            StationNotFoundError: no such station.
+            UnavailableError: the database is away, and never vouched for this file in this home.
+        """
+        from traceai.edge.inspector import EdgeInspector  # noqa: PLC0415  # an extra
+
+        return EdgeInspector.open(
+            Path(file),
+            station,
+            database=self.database,
+            blobs=self.blobs,
+            recorder=self.recorder,
+            stages=self.stages,
+            lines=KnownLines(self.settings.absolute_home),
+            threads=threads,
+        )
+
+    def export_model(
+        self,
+        model: str,
+        *,
+        made_by: str | None = None,
+        module: "nn.Module | None" = None,
+        split: "Split | None" = None,
+    ) -> tuple[bytes, ModelExport]:
+        """Write a version as one ONNX file, check that it answers as the version does, and enter its digest in the ledger.
+
+        Args:
+            model: `NAME` (its active version) or `NAME@V`.
+            made_by: who exports it; the system user where nobody is named.
+            module, split: see `inspector`.
+
+        Returns:
+            The file, and what is on record of it.
+
+        Raises:
+            ModelNotFoundError, ModelStateError: no such version, or a retired one.
+            ModelTamperedError: its files are not what was registered; the refusal is recorded.
+            ExportError: the network cannot be written as ONNX, or the file answers otherwise; then nothing is recorded.
+        """
+        from traceai.models import registry  # noqa: PLC0415
+
+        try:
+            from traceai.edge import exporting  # noqa: PLC0415  # an extra
+        except ImportError as error:
+            raise ExportError(
+                f"{error.name} is not installed here; install it with `pip install 'traceai[edge]'`."
+            ) from error
+        actor = made_by or operator()
+        with self.database.session() as session:
+            row = registry.find(session, model)
+            registry.require_usable(session, row.name, row.version)
+            reference = registry.reference_of(row)
+        loaded = registry.load(self.database, self.blobs, reference, actor=actor, module=module, parts=split)
+        exported = exporting.export(loaded)
+        with self.database.session() as session:
+            entered = exporting.register(session, self.blobs, reference, exported, made_by=actor)
+        return exported.data, entered
 
     def _line(self, model: str, station: str) -> Line:
         """What is asked for, as the database says, or as it said when it last answered."""

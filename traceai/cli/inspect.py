@@ -24,7 +24,7 @@ from traceai.cli.terminal import (
     table,
     verdict_text,
 )
-from traceai.errors import InputError
+from traceai.errors import InputError, UsageError
 from traceai.inspection import watching
 from traceai.inspection.decision import Decision
 from traceai.inspection.inspector import Inspector
@@ -46,8 +46,13 @@ SHOWN = 20
 
 def inspect(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images.")],
-    model: Annotated[str, typer.Option(metavar="NAME[@V]", help="The active version of NAME, or version V.")],
     station: Annotated[str, typer.Option(help="Where on the line; see `traceai station add`.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME[@V]", help="The active version of NAME, or version V.")
+    ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="A file of `traceai model export` instead; it runs without torch.")
+    ] = None,
     product: Annotated[str | None, typer.Option(help="Product of every part.")] = None,
     serial: Annotated[str | None, typer.Option(help="Serial number; for a single image.")] = None,
     lot: Annotated[str | None, typer.Option(help="Lot of every part.")] = None,
@@ -62,6 +67,8 @@ def inspect(
     Exit 2 when any image could not be inspected. Interrupted, it ends with the batch at hand, and shows what was recorded.
     """
     given = {"product": product, "serial": serial, "lot": lot, "view": view}
+    if (model is None) == (onnx is None):
+        raise UsageError("Inspect with --model NAME or with --onnx FILE, one of the two.")
     read = watching.named(pattern)
     files = collect(paths)
     if serial is not None and len(files) > 1:
@@ -70,7 +77,11 @@ def inspect(
         )
     items = [watching.item(file, given, read) for file in files]
     with opened() as trace:
-        inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
+        inspector: Inspector
+        if model is not None:
+            inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
+        elif onnx is not None:
+            inspector = trace.edge_inspector(onnx, station)
         decisions: list[Decision] = []
         try:
             try:

@@ -1,10 +1,12 @@
 """`traceai model`: the life of a version."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
 
+from traceai.cli.files import published
 from traceai.cli.judging import (
     NO_GOOD_CLASS,
     judged_on,
@@ -341,3 +343,36 @@ def retire(reference: Reference, reason: ReasonOption, actor: ActorOption = None
         row = registry.find(session, reference)
         registry.retire(session, row, actor=actor_or_operator(actor), reason=reason)
     console.print(f"Retired {row.name}@{row.version}.", markup=False)
+
+
+@app.command()
+def export(
+    reference: Reference,
+    format_: Annotated[Literal["onnx"], typer.Option("--format", help="Of the file.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write it; NAME-V.onnx here where not given.")
+    ] = None,
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a version as one ONNX file that takes an image and gives logits and explanation; see `traceai inspect --onnx`.
+
+    Before it is registered, the file is run in ONNX Runtime beside torch on the same pictures, and has to agree.
+    """
+    with opened() as trace:
+        with trace.database.session() as session:
+            row = registry.find(session, reference)
+        target = out or Path(f"{row.name}-{row.version}.{format_}")
+        with published(target) as unfinished:
+            data, entered = trace.export_model(f"{row.name}@{row.version}", made_by=actor_or_operator(actor))
+            unfinished.write_bytes(data)
+    if json:
+        print_json({**entered.model_dump(), "path": target})
+        return
+    console.print(
+        f"Wrote {target}: {row.name}@{row.version} with preparation and explanation, {entered.size} bytes, SHA-256 "
+        f"{entered.sha256.hex()}.\nOn {entered.images} pictures its verdicts are those of torch; logits differ by at most "
+        f"{float(entered.logit_difference):.2g}, explanations by at most {float(entered.grid_difference):.2g}. Ledger index "
+        f"{entered.journal_index}.\nNext: traceai inspect PATH... --onnx {target} --station NAME",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip

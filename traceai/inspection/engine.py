@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 import torch
 
 from traceai.errors import ModelError
 from traceai.images.decode import DecodedImage
-from traceai.inspection.judging import Answer, Judgement, judgements
+from traceai.inspection.judging import Answer, Array, Judgement, judgements
 from traceai.models.artifact import LoadedModel
 from traceai.models.manifest import Manifest
 from traceai.models.scores import defect_classes
@@ -32,27 +31,24 @@ class Engine:
     def manifest(self) -> Manifest:
         return self.model.manifest
 
-    def prepare(self, image: DecodedImage) -> npt.NDArray[np.float32]:
+    def prepare(self, image: DecodedImage) -> Array:
         """What the network sees of `image`: float32 (channels, height, width)."""
         return self.model.manifest.preprocessing.apply(image.pixels)
 
-    def judge(self, inputs: Sequence[npt.NDArray[np.float32]]) -> list[Judgement | ModelError]:
-        """Judge a batch of what `prepare` made in one forward pass.
-
-        An image on which the network returns no finite number yields the error.
+    def answer(self, inputs: Sequence[Array]) -> Answer:
+        """What the network says of a batch of what `prepare` made, in one forward pass.
 
         The explained class is the defect class with the highest logit, whatever the verdict: it is what the threshold
         judged.
         """
         result = self.model.split.explain(torch.from_numpy(np.stack(inputs)), among=self._defects)
-        answer = Answer(
-            result.logits.numpy(),
-            result.target.numpy(),
-            result.grid.numpy(),
-            None if result.bias is None else result.bias.numpy(),
-        )
+        bias = None if result.bias is None else result.bias.numpy()
+        return Answer(result.logits.numpy(), result.target.numpy(), result.grid.numpy(), bias)
+
+    def judge(self, inputs: Sequence[Array]) -> list[Judgement | ModelError]:
+        """Judge a batch of what `prepare` made; see `judgements`."""
         return judgements(
-            answer,
+            self.answer(inputs),
             classes=self.classes,
             layer=self.model.split.layer,
             operating_point=self.model.manifest.operating_point,

@@ -1,0 +1,175 @@
+"""A line that inspects with an exported file: recorded as any other, without torch, and with a registered file alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from tests.inspection.recording.drafts import away, delivered
+from traceai.db.tables import HeatMap, Inspection, Runtime
+from traceai.edge import EdgeInspector
+from traceai.errors import (
+    DatabaseUnavailableError,
+    ExportError,
+    ExportTamperedError,
+    ImageFormatError,
+    ModelStateError,
+    StationNotFoundError,
+)
+from traceai.images.decode import identify
+from traceai.inspection.recording.draft import Spooled
+from traceai.ledger.verification import verifier
+from traceai.models import registry
+from traceai.sdk import Trace
+
+
+@pytest.fixture
+def exported(trace: Trace, tiny: str, tmp_path: Path) -> Path:
+    path = tmp_path / "tiles-1.onnx"
+    path.write_bytes(trace.export_model(tiny, made_by="erin")[0])
+    trace.add_station("press-4", audit_pass_probability=1.0)
+    return path
+
+
+@pytest.fixture
+def inspector(trace: Trace, exported: Path) -> EdgeInspector:
+    return trace.edge_inspector(exported, "press-4", threads=1)
+
+
+def test_decisions_are_torchs_and_verify(trace: Trace, inspector: EdgeInspector, tiny: str, images: list[Path]) -> None:
+    trace.add_station("press-5", audit_pass_probability=1.0)
+    ours = list(trace.inspector(tiny, "press-5").inspect_many(images))
+    theirs = list(inspector.inspect_many(images))
+    assert [one.verdict for one in theirs] == [one.verdict for one in ours]
+    assert [one.station_seq for one in theirs] == list(range(1, 13))
+    for mine, its in zip(ours, theirs, strict=True):
+        assert mine.explanation is not None
+        assert its.explanation is not None
+        assert its.explanation.target == mine.explanation.target
+        assert abs(its.explanation.grid - mine.explanation.grid).max() < 1e-3
+        assert its.model == mine.model
+        assert its.audit == mine.audit
+        assert its.latency_us
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
+
+
+def test_the_record_says_what_ran(trace: Trace, inspector: EdgeInspector, exported: Path, images: list[Path]) -> None:
+    decision = inspector.inspect(images[0], serial="SN-1", lot="L7")
+    with trace.database.session() as session:
+        row = session.execute(select(Inspection)).scalar_one()
+        environment = session.execute(select(Runtime)).scalar_one().environment
+        assert session.get(HeatMap, row.journal_index) is not None
+    assert (row.serial, row.lot, str(row.id)) == ("SN-1", "L7", decision.id)
+    assert environment == inspector.engine.environment(1)
+    assert environment["export"] == identify(exported.read_bytes())
+    assert environment["threads"] == 1
+    assert "torch" not in environment
+
+
+def test_what_cannot_be_decoded_is_recorded_and_raised(trace: Trace, inspector: EdgeInspector) -> None:
+    with pytest.raises(ImageFormatError) as found:
+        inspector.inspect(b"nothing", serial="SN-2")
+    assert found.value.details["decision"].receipt.index is not None
+    with trace.database.session() as session:
+        assert session.execute(select(Inspection.failure_code)).scalar_one() == "image-format"
+
+
+# --- which file runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", [0, 100, -1])
+def test_a_file_with_one_other_byte_is_refused(trace: Trace, exported: Path, position: int) -> None:
+    data = bytearray(exported.read_bytes())
+    data[position] ^= 1
+    exported.write_bytes(data)
+    with pytest.raises(ExportTamperedError, match="not one that `traceai model export` registered"):
+        trace.edge_inspector(exported, "press-4")
+
+
+def test_a_file_that_was_never_registered_is_refused_unread(
+    trace: Trace, exported: Path, written: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import traceai.edge.inspector as module
+
+    monkeypatch.setattr(module, "opened", lambda *_, **__: pytest.fail("the file was read"))
+    exported.write_bytes(written)
+    with pytest.raises(ExportTamperedError):
+        trace.edge_inspector(exported, "press-4")
+
+
+def test_a_registered_file_whose_manifest_is_of_another_version_is_refused(trace: Trace, exported: Path, sql) -> None:  # type: ignore[no-untyped-def]
+    sql("UPDATE model_export SET model_digest = %s", b"\1" * 32)
+    with pytest.raises(ExportTamperedError, match="not of that version"):
+        trace.edge_inspector(exported, "press-4")
+
+
+def test_what_is_missing_or_retired_is_named(trace: Trace, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(StationNotFoundError, match="press-9"):
+        trace.edge_inspector(exported, "press-9")
+    with pytest.raises(ExportError, match=r"none\.onnx cannot be read"):
+        trace.edge_inspector(tmp_path / "none.onnx", "press-4")
+    with trace.database.session() as session:
+        registry.retire(session, registry.find(session, "tiles"), actor="ada", reason="Too many misses.")
+    with pytest.raises(ModelStateError, match="retired"):
+        trace.edge_inspector(exported, "press-4")
+
+
+# --- without the database -------------------------------------------------------------------------------------------------
+
+
+def test_a_known_file_goes_on_while_the_database_is_away_and_everything_is_delivered(
+    trace: Trace, clone: str, exported: Path, inspector: EdgeInspector, images: list[Path]
+) -> None:
+    inspector.inspect(images[0])
+    with away(clone):
+        again = trace.edge_inspector(exported, "press-4", threads=1)
+        kept = list(again.inspect_many(images[1:5]))
+        assert all(isinstance(one.receipt, Spooled) for one in kept)
+        assert {one.verdict for one in kept} <= {"pass", "undecided", "reject"}
+        exported.write_bytes(exported.read_bytes() + b"\0")
+        with pytest.raises(DatabaseUnavailableError):
+            trace.edge_inspector(exported, "press-4")
+    trace.recorder.deliver()
+    delivered(trace.recorder)
+    with trace.database.session() as session:
+        rows = session.execute(select(Inspection).order_by(Inspection.station_seq)).scalars().all()
+    assert [str(row.id) for row in rows[1:]] == [one.id for one in kept]
+    assert [row.station_seq for row in rows] == [1, 2, 3, 4, 5]
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
+
+
+# --- without torch --------------------------------------------------------------------------------------------------------
+
+LINE = """
+import json, sys
+for name in ("torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "captum"):
+    sys.modules[name] = None  # importing it raises ImportError
+import traceai
+with traceai.connect() as trace:
+    inspector = trace.edge_inspector(sys.argv[1], "press-4")
+    one = inspector.inspect(sys.argv[2], serial="SN-1")
+    rest = list(inspector.inspect_many(sys.argv[3:]))
+    print(json.dumps([[d.id, d.verdict, d.receipt.index, d.explanation.target] for d in (one, *rest)]))
+"""
+
+
+def test_it_runs_where_torch_cannot_be_imported(
+    trace: Trace, clone: str, exported: Path, tiny: str, images: list[Path]
+) -> None:
+    environment = {**os.environ, "TRACEAI_HOME": str(trace.settings.home), "TRACEAI_DATABASE_URL": clone}
+    done = subprocess.run(
+        [sys.executable, "-c", LINE, str(exported), *map(str, images)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    trace.add_station("press-5")
+    expected = list(trace.inspector(tiny, "press-5").inspect_many(images))
+    assert [one[1] for one in found] == [one.verdict for one in expected]
+    assert all(one[2] is not None for one in found)
+    assert [one[3] for one in found] == [one.explanation.target for one in expected if one.explanation]
