@@ -2,10 +2,11 @@
 
 import sys
 
-from benchmarks import explain, inspection, ledger, outage, record
+from benchmarks import edge, explain, inspection, ledger, outage, record
 
 REPORTS = {
     "explain": explain.report,
+    "edge": edge.report,
     "ledger": ledger.report,
     "record": record.report,
     "inspection": inspection.report,

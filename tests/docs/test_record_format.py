@@ -247,6 +247,27 @@ def test_the_environment_is_documented() -> None:
     assert re.findall(r"`(\w+)`", row[3]) == list(Engine.__new__(Engine).environment(1))
 
 
+def test_an_exported_file_and_its_environment_are_documented() -> None:
+    from dataclasses import dataclass
+
+    from traceai.edge import file
+    from traceai.edge.engine import EdgeEngine
+    from traceai.edge.graph import OPSET
+
+    @dataclass
+    class Opened:
+        sha256: str = "0" * 64
+        threads: int = 1
+
+    section = SECTIONS["Exports"]
+    assert [row[0].strip("`") for row in section.rows()] == [file.IMAGE, *file.OUTPUTS]
+    body = section.body
+    assert f"operator set {OPSET}" in body
+    assert {file.FORMAT, file.FORMAT_KEY, file.MANIFEST_KEY} <= set(re.findall(r"`([\w./-]+)`", body))
+    _, _, told = body.partition("has other names:")
+    assert re.findall(r"`(\w+)`", told) == list(EdgeEngine(Opened()).environment(1))  # type: ignore[arg-type]
+
+
 def test_the_listing_is_documented() -> None:
     blocks = [line.split() for line in SECTIONS["Datasets"].body.splitlines() if line.startswith("    path ")]
     assert blocks[1] == [column.name for column in DatasetImage.__table__.columns if column.name != "snapshot_id"]

@@ -40,7 +40,7 @@ class Graph:
 
     def several(self, operator: str, count: int, *operands: Operand | None, **attributes: Any) -> list[ir.Value]:
         """As a call, for an operator with `count` outputs."""
-        inputs = [one if one is None or isinstance(one, ir.Value) else self._constant(one) for one in operands]
+        inputs = [one if one is None or isinstance(one, ir.Value) else self.constant(one) for one in operands]
         name = f"{self._prefix}_{len(self._tape.nodes)}"
         outputs = [ir.Value(name=name if count == 1 else f"{name}_{number}") for number in range(count)]
         self._tape.op_multi_out(operator, inputs, attributes or None, outputs=outputs, name=name)
@@ -60,7 +60,8 @@ class Graph:
     def cast(self, value: Operand, kind: ir.DataType) -> ir.Value:
         return self("Cast", value, to=int(kind))
 
-    def _constant(self, array: npt.NDArray[Any] | np.generic) -> ir.Value:
+    def constant(self, array: npt.NDArray[Any] | np.generic) -> ir.Value:
+        """The value that is this array, in the graph itself: the same one every time."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:

@@ -28,7 +28,7 @@ def prepare(g: Graph, image: ir.Value, how: Preprocessing) -> ir.Value:
     height, width, depth = (g("Gather", g("Shape", image), _int(axis)) for axis in (1, 2, 3))
     left, top, inner_width, inner_height = _placement(g, height, width, how)
     if how.channels == 1:
-        samples, planes = _grey(g, image, height, width, depth), g("Identity", _int(1))
+        samples, planes = _grey(g, image, height, width, depth), g.constant(_int(1))
     else:
         samples, planes = g("Squeeze", image, np.array([0])), depth
     picture = _resized(g, samples, (height, width, planes), (inner_height, inner_width), how.interpolation)
@@ -76,9 +76,9 @@ def _placement(
     g: Graph, height: ir.Value, width: ir.Value, how: Preprocessing
 ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     """Left, top, width and height of the picture within the input, see `Preprocessing.grid_to_image_box`."""
-    across, down = g("Identity", _int(how.width)), g("Identity", _int(how.height))
+    across, down = g.constant(_int(how.width)), g.constant(_int(how.height))
     if how.fit == "stretch":
-        zero = g("Identity", _int(0))
+        zero = g.constant(_int(0))
         return zero, zero, across, down
 
     def rounded(of: ir.Value, by: ir.Value, side: ir.Value) -> ir.Value:
