@@ -22,6 +22,14 @@ def test_a_version_is_written_told_and_inspected_with(
     assert inspected.code == 0
     assert len(inspected.json) == 12
     assert run("ledger", "verify").code == 0
+    evidence = tmp_path / "one.evidence.json"
+    assert run("ledger", "prove", inspected.json[0]["id"], "-o", evidence).code == 0
+    proved = run("verify", evidence)
+    assert proved.code == 0
+    assert "agreed with it on 22 pictures" in " ".join(proved.out.split())
+    shown = run("model", "show", tiny)
+    assert identify(out.read_bytes())[:16] in shown.out
+    assert len(run("model", "show", tiny, "--json").json["exports"]) == 1
 
 
 def test_json_has_the_record_and_the_path(
@@ -54,4 +62,4 @@ def test_either_a_model_or_a_file(run: Run, here: Trace, tiny: str, images: list
         assert "--model NAME or with --onnx FILE" in refused.err
     tampered = run("inspect", images[0], "--station", "press-4", "--onnx", images[1])
     assert tampered.code == 1
-    assert "not one that `traceai model export` registered" in tampered.err
+    assert "not on record as an export" in tampered.err

@@ -60,7 +60,7 @@ PRINTED = [
         "ledger/verification/datasets.py",
         "ledger/verification/server.py", "ledger/verification/auditing.py", "ledger/entry.py", "ledger/signing/known.py",
         "ledger/signing/standing.py", "ledger/signing/keys.py", "ledger/witnesses/witnessing.py",
-        "images/blobs.py", "models/artifact.py", "cli/database.py", "db/strangers.py",
+        "images/blobs.py", "models/artifact.py", "edge/inspector.py", "cli/database.py", "db/strangers.py",
     )
     for sentence in sentences(ROOT / module)
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def test_a_file_with_one_other_byte_is_refused(trace: Trace, exported: Path, pos
     data = bytearray(exported.read_bytes())
     data[position] ^= 1
     exported.write_bytes(data)
-    with pytest.raises(ExportTamperedError, match="not one that `traceai model export` registered"):
+    with pytest.raises(ExportTamperedError, match="not on record as an export"):
         trace.edge_inspector(exported, "press-4")
 
 
@@ -116,6 +116,19 @@ def test_what_is_missing_or_retired_is_named(trace: Trace, exported: Path, tmp_p
         registry.retire(session, registry.find(session, "tiles"), actor="ada", reason="Too many misses.")
     with pytest.raises(ModelStateError, match="retired"):
         trace.edge_inspector(exported, "press-4")
+
+
+def test_verification_names_a_decision_of_a_file_that_was_not_registered(
+    trace: Trace,
+    inspector: EdgeInspector,
+    images: list[Path],
+    sql,  # type: ignore[no-untyped-def]
+) -> None:
+    inspector.inspect(images[0])
+    sql("UPDATE model_export SET sha256 = %s", b"\1" * 32)
+    (fact,) = (f for f in verifier.verify(trace.database.engine, trace.blobs).facts if f.name == "references")
+    assert len(fact.findings) == 1
+    assert "which was not registered before it as an export of that version" in fact.findings[0]
 
 
 # --- without the database -------------------------------------------------------------------------------------------------

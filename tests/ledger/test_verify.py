@@ -1,5 +1,6 @@
 """The offline verifier against an auditor's enemies: every file that was changed, exchanged or made up."""
 
+import hashlib
 import json
 import random
 import re
@@ -28,7 +29,7 @@ from tests.ledger.evidence_samples import (
 )
 from tests.ledger.signing.test_timestamping import OPENSSL, Authority
 from traceai.errors import InputError
-from traceai.ledger import merkle, records, verify
+from traceai.ledger import canonical, merkle, records, verify
 from traceai.ledger.evidence import strict_json
 from traceai.ledger.evidence.file import EvidenceFile, Timestamp
 from traceai.ledger.evidence.proofs import Trust
@@ -366,6 +367,34 @@ def test_the_environment_has_its_digest() -> None:
     assert failing(GOOD.file(DECISION, [0, 1, 3, 4])).keys() == {"environment"}
     bent = samples.runtime().model_copy(update={"environment": samples.ENVIRONMENT | {"torch": "2.12.0"}})
     assert failing(GOOD.replaced(6, bent).file(DECISION)).keys() == {"environment"}
+
+
+def test_a_file_that_decided_was_registered_for_the_version_before() -> None:
+    environment = samples.ENVIRONMENT | {"export": "4" * 64}
+    digest = hashlib.sha256(canonical.dumps(environment)).hexdigest()
+    related = [0, 1, 3, 4, 5, 6]
+
+    def log(number: int = 5, **changed: Any) -> Log:
+        fields: dict[str, Any] = {
+            "model": records.ModelRef(name="tiles", version=1, digest=samples.DIGEST), "format": "onnx", "size": 9, "tools": {},
+            "sha256": "4" * 64, "images": 22, "logit_difference": "0", "grid_difference": "0", "made_by": "erin",
+        }  # fmt: skip
+        made = records.ModelExport(**samples.shared(number), **fields | changed)
+        ran = records.Runtime(**samples.shared(6), digest=digest, environment=environment)
+        decided = samples.inspection(DECISION, runtime=digest)
+        return GOOD.replaced(6, ran).replaced(DECISION, decided).replaced(number, made)
+
+    (fact,) = (f for f in verify.verify(log().file(DECISION, related), TRUST).facts if f.name == "environment")
+    assert fact.holds
+    assert "agreed with it on 22 pictures" in fact.sentence
+    for wrong, among in (
+        (log(), [0, 1, 3, 4, 6]),
+        (log(sha256="5" * 64), related),
+        (log(model=records.ModelRef(name="tiles", version=1, digest="0" * 64)), related),
+        (log(model=records.ModelRef(name="tiles", version=2, digest=samples.DIGEST)), related),
+        (log(9), [0, 1, 3, 4, 6, 9]),
+    ):
+        assert "no registration of it" in failing(wrong.file(DECISION, among))["environment"]
 
 
 def test_a_review_is_of_this_decision_and_of_these_bytes() -> None:

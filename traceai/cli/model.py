@@ -28,7 +28,7 @@ from traceai.cli.terminal import (
     table,
 )  # fmt: skip
 from traceai.db.tables import ModelVersion
-from traceai.inspection.history import model_events
+from traceai.inspection.history import model_events, model_exports
 from traceai.ledger.canonical import LARGEST_INTEGER
 from traceai.models import registry
 from traceai.sdk import Trace
@@ -206,6 +206,7 @@ def show(reference: Reference, json: JsonOption = False) -> None:
         state = registry.state(session, row.name, row.version)
         events = model_events(session, row.name, row.version)
         explained = registry.explanations(session, row.name, row.version)
+        exports = model_exports(session, row.name, row.version)
     if json:
         quality = None if explained is None else explained.model_dump()
         print_json(
@@ -214,6 +215,7 @@ def show(reference: Reference, json: JsonOption = False) -> None:
                 "state": state,
                 "events": [event.model_dump() for event in events],
                 "explanations": quality,
+                "exports": [export.model_dump() for export in exports],
             }
         )
         return
@@ -235,6 +237,10 @@ def show(reference: Reference, json: JsonOption = False) -> None:
     for event in events:
         facts[event.action] = f"{event.actor}, {moment(event.occurred_at)}" + (
             f": {event.reason}" if event.reason else ""
+        )
+    for exported in exports:
+        facts[f"{exported.format} {exported.sha256.hex()[:16]}"] = (
+            f"{exported.made_by}, {moment(exported.occurred_at)}: {exported.size} bytes, as torch on {exported.images} pictures"
         )
     print_facts(facts, title=f"{row.name}@{row.version}")
     if "good" not in row.classes:

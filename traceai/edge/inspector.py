@@ -76,8 +76,7 @@ def _registered(session: Session, sha256: str) -> ModelExport:
     export: ModelExport | None = session.execute(query).scalar_one_or_none()
     if export is None:
         raise ExportTamperedError(
-            f"The file with SHA-256 {sha256} is not one that `traceai model export` registered here; it was altered, or it is "
-            "of another ledger.",
+            f"The file with SHA-256 {sha256} is not on record as an export; it was altered, or it is of another ledger.",
             found=sha256,
         )
     return export

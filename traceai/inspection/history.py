@@ -17,6 +17,7 @@ from traceai.db.tables import (
     Inspection,
     Journal,
     ModelEvent,
+    ModelExport,
     ModelVersion,
     Review,
     Runtime,
@@ -158,7 +159,7 @@ def _gone(row: Inspection) -> RecordError:
 
 @dataclass(frozen=True)
 class Dossier:
-    """One decision with all that it stands on, as stored now."""
+    """One decision with all that it stands on, as stored now. `export`: the file that made it, where one did."""
 
     row: Inspection
     entry: Entry
@@ -168,6 +169,7 @@ class Dossier:
     events: Sequence[ModelEvent]
     snapshot: DatasetSnapshot | None
     runtime: Runtime | None
+    export: ModelExport | None
     reviews: Sequence[Review]
 
     def standing(self, action: str) -> ModelEvent | None:
@@ -182,6 +184,12 @@ def dossier(session: Session, row: Inspection) -> Dossier:
         raise _gone(row)
     grid = session.get(HeatMap, row.journal_index)
     model, snapshot = model_and_snapshot(session, row.model_name, row.model_version)
+    runtime = None
+    if row.runtime:
+        query = select(Runtime).where(Runtime.digest == row.runtime)  # type: ignore[arg-type]  # a column expression
+        runtime = session.execute(query).scalar_one_or_none()
+    ran = runtime.environment.get("export") if runtime else None
+    exports = model_exports(session, row.model_name, row.model_version) if ran else ()
     return Dossier(
         row=row,
         entry=Entry.parse(journal.entry),
@@ -190,11 +198,8 @@ def dossier(session: Session, row: Inspection) -> Dossier:
         model=model,
         events=model_events(session, row.model_name, row.model_version),
         snapshot=snapshot,
-        runtime=session.execute(
-            select(Runtime).where(Runtime.digest == row.runtime)  # type: ignore[arg-type]
-        ).scalar_one_or_none()
-        if row.runtime
-        else None,
+        runtime=runtime,
+        export=next((export for export in exports if export.sha256.hex() == ran), None),
         reviews=session.execute(
             select(Review).where(Review.inspection_id == row.id).order_by(Review.journal_index)  # type: ignore[arg-type]
         )
@@ -228,6 +233,16 @@ def model_events(session: Session, name: str, version: int) -> Sequence[ModelEve
         select(ModelEvent)
         .where(ModelEvent.model_name == name, ModelEvent.model_version == version)  # type: ignore[arg-type]
         .order_by(ModelEvent.journal_index)  # type: ignore[arg-type]
+    )
+    return session.execute(query).scalars().all()
+
+
+def model_exports(session: Session, name: str, version: int) -> Sequence[ModelExport]:
+    """The files that a version was written as, in ledger order."""
+    query = (
+        select(ModelExport)
+        .where(ModelExport.model_name == name, ModelExport.model_version == version)  # type: ignore[arg-type]
+        .order_by(ModelExport.journal_index)  # type: ignore[arg-type]
     )
     return session.execute(query).scalars().all()
 

@@ -58,7 +58,7 @@ def claims(decision: Entry, related: Sequence[Entry]) -> list[Fact]:
         verdict(decision),
         model(decision, of("model-version/1", related)),
         approval(decision, of("model-version/1", related), of("model-event/1", related)),
-        environment(decision, of("runtime/1", related)),
+        environment(decision, of("runtime/1", related), of("model-export/1", related)),
         data(decision, of("model-version/1", related), of("dataset-snapshot/1", related)),
         reviews(decision, of("review/1", related)),
     ]
@@ -138,7 +138,7 @@ def approval(decision: Entry, versions: Sequence[Entry], events: Sequence[Entry]
     )  # fmt: skip
 
 
-def environment(decision: Entry, runtimes: Sequence[Entry]) -> Fact:
+def environment(decision: Entry, runtimes: Sequence[Entry], exports: Sequence[Entry] = ()) -> Fact:
     name = "environment"
     if decision.schema == FAILED:
         return Fact(name, None, "No network ran, so none is on record.")
@@ -150,10 +150,30 @@ def environment(decision: Entry, runtimes: Sequence[Entry]) -> Fact:
                 return Fact(
                     name, False, f"The environment in entry {found.index} does not have the digest stated with it."
                 )
+            ran = found.fields["environment"].get("export")
+            if ran is not None:
+                return _exported(decision, ran, exports)
             return Fact(
                 name, True, f"Entry {found.index} describes the software and machine with the digest that was recorded."
             )
     return Fact(name, False, "The file does not hold the environment whose digest the decision names.")
+
+
+def _exported(decision: Entry, ran: Any, exports: Sequence[Entry]) -> Fact:
+    """The decision was made by a file: that file was registered as one of the version, and before."""
+    name, used = "environment", decision.fields["model"]
+    for export in exports:
+        if export.fields["sha256"] == ran and export.fields["model"] == used and export.index < decision.index:
+            return Fact(
+                name, True,
+                f"The file with SHA-256 {ran} decided; entry {export.index}, by {shown(export.fields['made_by'])}, registers it "
+                f"as an export of {_called(used)} that agreed with it on {export.fields['images']} pictures.",
+            )  # fmt: skip
+    return Fact(
+        name, False,
+        f"An exported file decided, {shown(str(ran))}, and the file holds no registration of it for {_called(used)} before the "
+        "decision.",
+    )  # fmt: skip
 
 
 def data(decision: Entry, versions: Sequence[Entry], snapshots: Sequence[Entry]) -> Fact:

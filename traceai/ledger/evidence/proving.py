@@ -145,7 +145,7 @@ def build(
 def _standing_on(session: Session, decision: tables.Inspection) -> tuple[set[int], int]:
     """The entries that the decision stands on and those that speak of it; and the last of them, itself included."""
     found = history.dossier(session, decision)
-    rows: list[tables.Evidence | None] = [found.model, found.snapshot, found.runtime, *found.reviews]
+    rows: list[tables.Evidence | None] = [found.model, found.snapshot, found.runtime, found.export, *found.reviews]
     rows += [event for event in found.events if event.journal_index < decision.journal_index]
     indexes = {row.journal_index for row in rows if row is not None}
     return indexes, max({*indexes, decision.journal_index})

@@ -5,6 +5,7 @@ table, row and column. The work is done in spans (`ledger.spans`), by several pr
 looking at one moment of the database. The tree, the stations and the references are put together here. Memory stays flat.
 """
 
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -324,7 +325,7 @@ class _Verifier:
         fact = self.found.references
         version = tables.table_of(tables.ModelVersion)
         events = [tables.table_of(kind).c for kind in (tables.ModelEvent, tables.ModelExport)]
-        runtime = tables.table_of(tables.Runtime)
+        runtime, x = tables.table_of(tables.Runtime), events[1]
         v, r = version.c, runtime.c
         versions = {
             (name, number, digest): index
@@ -332,12 +333,23 @@ class _Verifier:
                 select(v.name, v.version, v.digest, v.journal_index)
             )
         }
+        exports = {
+            (digest, sha256.hex()): index
+            for digest, sha256, index in self.connection.execute(
+                # The first of several stays, for they come last first.
+                select(x.model_digest, x.sha256, x.journal_index)
+                .where(x.journal_index.is_not(None))
+                .order_by(x.journal_index.desc())
+            )
+        }
+        ran = {}
         runtimes = {}
         for digest, environment, index in self.connection.execute(
             select(r.digest, cast(r.environment, Text), r.journal_index)
         ):
             fact.checked += 1
             runtimes[digest] = index
+            ran[digest] = _export_in(environment)
             if identify((environment or "").encode()) != readable(digest):
                 fact.fail(f"journal index {index}: the environment does not have the digest that it is recorded under")
         named = [(index, (name, number, digest)) for (name, number, digest, _), index in self.uses.items()]
@@ -357,7 +369,23 @@ class _Verifier:
                 fact.fail(
                     f"journal index {index}: {name}@{number} with digest {readable(digest)} was not registered before it"
                 )
-        for (*_, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
+        for (*_, model, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
+            file = ran.get(environment)
+            if file is not None and exports.get((model, file), index) >= index:
+                fact.fail(
+                    f"journal index {index}: it was decided by the file {file}, which was not registered before it as an export of "
+                    "that version"
+                )
             on_record = runtimes.get(environment)
             if environment is not None and (on_record is None or on_record >= index):
                 fact.fail(f"journal index {index}: the environment {readable(environment)} was not on record before it")
+
+
+def _export_in(environment: str | None) -> str | None:
+    """The SHA-256 of the exported file that ran, of an environment that names one; as it stands, whatever that is."""
+    try:
+        found = json.loads(environment or "")
+    except ValueError:
+        return None
+    named = found.get("export") if isinstance(found, dict) else None
+    return None if named is None else str(named)
