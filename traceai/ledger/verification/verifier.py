@@ -5,7 +5,6 @@ table, row and column. The work is done in spans (`ledger.spans`), by several pr
 looking at one moment of the database. The tree, the stations and the references are put together here. Memory stays flat.
 """
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
+import orjson
 import psycopg
 from sqlalchemy import Connection, Engine, Text, cast, func, select, text
 from sqlmodel import SQLModel
@@ -384,7 +384,7 @@ class _Verifier:
 def _export_in(environment: str | None) -> str | None:
     """The SHA-256 of the exported file that ran, of an environment that names one; as it stands, whatever that is."""
     try:
-        found = json.loads(environment or "")
+        found = orjson.loads(environment or "")
     except ValueError:
         return None
     named = found.get("export") if isinstance(found, dict) else None
