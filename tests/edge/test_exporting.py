@@ -134,3 +134,8 @@ def test_a_probe_has_grey_and_coloured_pictures_of_every_shape() -> None:
         for picture in probe(Preprocessing(height=64, width=48, channels=1, mean=("0.5",), std=("0.25",)))
     ]
     assert len({picture.pixel_sha256 for picture in pictures}) == len(pictures)
+
+
+def test_a_probe_of_a_large_input_fits_into_memory() -> None:
+    pictures = probe(Preprocessing(height=3000, width=2500, channels=1, mean=("0.5",), std=("0.25",)))
+    assert max(max(picture.height, picture.width) for picture in pictures) == 2048

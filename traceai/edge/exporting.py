@@ -28,6 +28,8 @@ from traceai.models.artifact import LoadedModel
 
 # The largest difference of a logit and of a cell of an explanation, relative to the largest of them where that exceeds 1.
 TOLERANCE = 1e-3
+# Of a side of a picture that both are compared on, in pixels: it is to fit into memory.
+_LARGEST = 2048
 TOOLS = ("traceai", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -122,7 +124,8 @@ def probe(how: Preprocessing) -> list[DecodedImage]:
     ]  # fmt: skip
     noise = np.random.default_rng(0)
     found = []
-    for number, (tall, wide) in enumerate(side for side in sizes for _ in range(2)):
+    for number, size in enumerate(size for size in sizes for _ in range(2)):
+        tall, wide = (min(side, _LARGEST) for side in size)
         shape = (tall, wide) if number % 2 else (tall, wide, 3)
         coarse = noise.integers(0, 256, (8, 8, *shape[2:]))
         picture = coarse[np.arange(tall) * 8 // tall][:, np.arange(wide) * 8 // wide]

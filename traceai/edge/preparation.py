@@ -1,6 +1,6 @@
 """From pixels to the input of a network, as nodes of an ONNX graph: bit for bit what `Preprocessing.apply` does with Pillow.
 
-Pillow resamples in two passes, first along the rows, then along the columns. For each output sample it computes weights in
+Pillow resamples in two passes, along the rows and along the columns. For each output sample it computes weights in
 double precision, divides them by their sum, rounds them to 22 bits behind the point, adds weights times 8-bit samples in
 integers, and rounds to 8 bits, so that what lies between the passes has 8 bits as well (`src/libImaging/Resample.c`). The
 nodes do the same operations in the same order, for whatever size an image has.
@@ -95,7 +95,10 @@ def _placement(
 
 
 def _downward_first(g: Graph, height: ir.Value, width: ir.Value, to_height: ir.Value, to_width: ir.Value) -> ir.Value:
-    """Whether Pillow (from 13 on) resamples the columns before the rows: where that shrinks the picture by far more."""
+    """Whether Pillow resamples along the columns first: where that takes away more than twice as many samples.
+
+    From Pillow 13 on; 12 always began with the rows. An export is refused where the Pillow at hand does otherwise.
+    """
     shrinks = g("Less", to_height, height)
     more = g("Less", g("Mul", _int(2), g("Sub", width, to_width)), g("Sub", height, to_height))
     return g("And", shrinks, more)
