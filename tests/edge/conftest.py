@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from traceai.edge.writing import write
 from traceai.explain.splitting import split
 from traceai.images.preprocess import Preprocessing
 from traceai.inspection.engine import Engine
-from traceai.models.architectures import Architecture, build
+from traceai.models.architectures import ResidualNetwork, VisionTransformer, build
 from traceai.models.artifact import LoadedModel, Manifest, pack
 from traceai.models.operating_point import OperatingPoint
 
@@ -24,14 +25,30 @@ def model(
     channels: int = 1,
     point: tuple[str, str] | None = ("0.66", "0.67"),
     classes: tuple[str, ...] = CLASSES,
+    pooling: Literal["class", "mean"] | None = None,
 ) -> LoadedModel:
-    """A small network with random weights, as it is loaded from the registry."""
-    architecture = Architecture.model_validate(
-        {
-            "channels": channels, "height": side, "width": side, "embedding_size": 8, "hidden_sizes": (8, 16), "depths": (1, 1),
-        }
-    )  # fmt: skip
+    """A small network with random weights, as it is loaded from the registry. `pooling`: of a transformer."""
+    size: dict[str, Any] = {"channels": channels, "height": side, "width": side}
+    architecture: ResidualNetwork | VisionTransformer
+    if pooling is None:
+        architecture = ResidualNetwork.model_validate(
+            {**size, "embedding_size": 8, "hidden_sizes": (8, 16), "depths": (1, 1)}
+        )
+    else:
+        architecture = VisionTransformer.model_validate(
+            {
+                **size,
+                "patch_size": 16,
+                "hidden_size": 32,
+                "depth": 2,
+                "heads": 2,
+                "intermediate_size": 64,
+                "pooling": pooling,
+            }
+        )
     module = build(architecture, classes, seed=4).requires_grad_(False)
+    probe = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0))
+    parts = split(module, probe=probe)
     data, _ = pack(
         module,
         name="tiles",
@@ -41,11 +58,9 @@ def model(
         ),
         classes=classes,
         operating_point=None if point is None else OperatingPoint(pass_below=point[0], reject_at=point[1]),
-        layer="resnet.encoder",
+        layer=parts.layer,
         training=None,
     )
-    probe = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0))
-    parts = split(module, "resnet.encoder", probe=probe)
     return LoadedModel(hashlib.sha256(data).hexdigest(), Manifest.from_bytes("", data), module, parts)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,9 +23,11 @@ from traceai.models.operating_point import OperatingPoint
 from traceai.models.scores import class_scores
 
 
-def agree(side: int, channels: int, pictures: Sequence[DecodedImage]) -> None:
+def agree(
+    side: int, channels: int, pictures: Sequence[DecodedImage], pooling: Literal["class", "mean"] | None = None
+) -> None:
     """Both judge alike; the operating point is put where all three verdicts occur."""
-    first = model(side, channels)
+    first = model(side, channels, pooling=pooling)
     torch_engine = Engine(first)
     scores = sorted(
         float(one.defect_score or 0)
@@ -33,7 +36,7 @@ def agree(side: int, channels: int, pictures: Sequence[DecodedImage]) -> None:
         if isinstance(one, Judgement)
     )
     low, high = (f"{(scores[place] + scores[place - 1]) / 2:.7f}" for place in (len(scores) // 3, 2 * len(scores) // 3))
-    found = model(side, channels, (low, high))
+    found = model(side, channels, (low, high), pooling=pooling)
     torch_engine, edge = Engine(found), EdgeEngine(opened(write(found), found.digest, threads=1))
     verdicts = set()
     for picture in pictures:
@@ -50,15 +53,18 @@ def agree(side: int, channels: int, pictures: Sequence[DecodedImage]) -> None:
         assert max(abs(float(theirs.logits[name]) - float(ours.logits[name])) for name in ours.logits) < 1e-4
         scale = max(1.0, float(np.abs(ours.heat_map).max()))
         assert float(np.abs(theirs.heat_map - ours.heat_map).max()) <= TOLERANCE * scale
-        assert theirs.summary.residual is not None
-        assert abs(theirs.summary.residual) < 1e-2 * scale
+        assert (theirs.summary.residual is None) == (ours.summary.residual is None) == (pooling == "class")
+        assert abs(theirs.summary.residual or 0) < 1e-2 * scale
         assert (theirs.summary.layer, theirs.summary.bias) == (ours.summary.layer, ours.summary.bias)
     assert verdicts == {"pass", "undecided", "reject"}
 
 
-def test_on_drawn_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", [None, "mean", "class"])
+def test_on_drawn_parts(tmp_path: Path, pooling: Literal["class", "mean"] | None) -> None:
     write_dataset(tmp_path / "parts", count=50, seed=3, workers=1)
-    agree(96, 1, [decode(path.read_bytes()) for path in sorted((tmp_path / "parts" / "images").rglob("*.png"))])
+    agree(
+        96, 1, [decode(path.read_bytes()) for path in sorted((tmp_path / "parts" / "images").rglob("*.png"))], pooling
+    )
 
 
 @pytest.mark.parametrize(("name", "channels"), [("magnetic_tile", 1), ("xsdd_steel", 3)])

@@ -271,7 +271,7 @@ def test_an_entry_that_is_no_valid_record_of_a_known_schema_is_refused(change: d
 
 
 def test_every_schema_name_is_distinct_and_versioned() -> None:
-    assert len(records.SCHEMAS) == 15
+    assert len(records.SCHEMAS) == 16
     assert all(name.rpartition("/")[2].isdigit() for name in records.SCHEMAS)
 
 

@@ -231,7 +231,7 @@ def test_a_deleted_row(ledger: Trace, sql: Sql) -> None:
 
 EMPTIED = [
     *((str(t.__tablename__), f"tables: table {t.__tablename__}: the row of journal index") for t in EVIDENCE),
-    ("journal", "entries: journal index 0 to 26: removed from the end of the journal"),
+    ("journal", "entries: journal index 0 to 27: removed from the end of the journal"),
     ("heat_map", "the heat map is missing"),
     ("dataset_image", "datasets: dataset plates: 12 images were recorded, 0 are listed"),
     ("ledger_head", "tree: table ledger_head: its one row is missing"),
