@@ -43,7 +43,9 @@ def decision_report(content: DecisionReport, out: Path) -> str:
     """
     explanation = content.explanation
     image = Picture.load(content.image.data, longest=1200, missing="no image is stored")
-    overlay = Picture.load(explanation.overlay if explanation else None, longest=1200, missing="no heat map is stored")
+    overlay = Picture.load(
+        explanation.overlay if explanation else None, longest=1200, missing="no heat map can be drawn"
+    )
 
     def story() -> list[Flowable]:
         return [

@@ -202,12 +202,12 @@ def _stored(blobs: BlobStore, digest: str | None) -> bytes | None:
 
 
 def _overlay(record: records.Inspection, grid: bytes | None, blobs: BlobStore) -> bytes | None:
-    """The picture, or None where image or heat map are not the recorded ones."""
+    """The picture, or None where image, heat map or the version's manifest are not the recorded ones."""
     data = _stored(blobs, record.image.sha256)
     if data is None:
         return None
     try:
-        return overlay_png(record, grid, data)
+        return overlay_png(record, grid, data, blobs)
     except TraceaiError:
         return None
 

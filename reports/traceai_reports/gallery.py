@@ -34,7 +34,7 @@ class Gallery:
                 (
                     error,
                     Picture.load(error.image, longest=320, missing="no image is stored"),
-                    Picture.load(error.overlay, longest=320, missing="no heat map is stored"),
+                    Picture.load(error.overlay, longest=320, missing="no heat map can be drawn"),
                 )
                 for error in ordered
             )

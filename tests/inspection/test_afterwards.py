@@ -14,8 +14,9 @@ from torch import nn
 
 from traceai.errors import InputError, MethodNotOfferedError, ModelError, ReplayDiffersError
 from traceai.images.preprocess import Preprocessing
+from traceai.inspection import history
 from traceai.inspection.decision import Decision
-from traceai.inspection.picture import afterwards_png
+from traceai.inspection.picture import afterwards_png, explanation_png, overlay_png
 from traceai.sdk import Trace
 
 DAY = date(2026, 3, 14)
@@ -104,11 +105,21 @@ def test_a_letterboxed_picture_gets_the_part_of_the_map_that_shows_it(trace: Tra
     pixels[:50, :50] = 255
     decision = trace.inspector(reference, "press-4").inspect(pixels)
     found = trace.replay(decision.id, module=network).explain("input-x-gradient", on=DAY)
-    with Image.open(io.BytesIO(afterwards_png(found))) as picture:
-        sheet = np.asarray(picture.convert("RGB")).astype(int)
+    with trace.database.session() as session:
+        dossier = history.dossier(session, history.find(session, decision.id))
+        image = trace.blobs.get(dossier.entry.record.image.sha256)
+        recorded, stored = explanation_png(dossier, image, trace.blobs), dossier.entry.record
+        plain = overlay_png(stored, dossier.grid, image, trace.blobs)
     # The image is enlarged to 320 x 1280; the overlay stands to its right, under the notice and beside the margins.
-    overlay = sheet[30 + 16 : 30 + 16 + 320, 16 + 1280 + 16 : 16 + 1280 + 16 + 1280]
-    warm = overlay[..., 0] - overlay[..., 2] > 60
-    assert warm[20:140, 20:140].all()
-    assert not warm[:, 320:].any()
-    assert not warm[220:].any()
+    for data, top, left, scale in (
+        (afterwards_png(found), 30 + 16, 16 + 1280 + 16, 16),
+        (recorded, 16, 16 + 1280 + 16, 16),
+        (plain, 0, 0, 5),
+    ):
+        with Image.open(io.BytesIO(data)) as picture:
+            sheet = np.asarray(picture.convert("RGB")).astype(int)
+        overlay = sheet[top : top + 20 * scale, left : left + 80 * scale]
+        warm = overlay[..., 0] - overlay[..., 2] > 60
+        assert warm[2 * scale : 8 * scale, 2 * scale : 8 * scale].all()
+        assert not warm[:, 20 * scale :].any()
+        assert not warm[14 * scale :].any()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from traceai.errors import ConflictError, VerificationError
+from traceai.errors import BlobMissingError, ConflictError, VerificationError
 from traceai.inspection import history
 from traceai.inspection.picture import explanation_png
+from traceai.models import registry
 from traceai.sdk import Trace
 
 Draw = Callable[[], bytes]
@@ -20,7 +21,8 @@ def draw(trace: Trace, tiny: str, images: Sequence[Path]) -> Draw:
 
     def drawn() -> bytes:
         with trace.database.session() as session:
-            return explanation_png(history.dossier(session, history.find(session, decision.id)), images[0].read_bytes())
+            dossier = history.dossier(session, history.find(session, decision.id))
+        return explanation_png(dossier, images[0].read_bytes(), trace.blobs)
 
     return drawn
 
@@ -34,6 +36,14 @@ def test_a_falsified_table_changes_nothing_in_the_picture(draw: Draw, sql: Calla
 def test_a_heat_map_that_is_not_the_recorded_one_is_refused(draw: Draw, sql: Callable[..., list[tuple]]) -> None:
     sql("UPDATE heat_map SET grid = decode(repeat('00', octet_length(grid)), 'hex')")
     with pytest.raises(VerificationError, match="is not the recorded one"):
+        draw()
+
+
+def test_without_the_manifest_nobody_knows_where_the_map_lies(draw: Draw, trace: Trace) -> None:
+    with trace.database.session() as session:
+        digest = registry.find(session, "tiles@1").digest.hex()
+    (Path(trace.settings.blobs_url) / trace.blobs.path(digest)).unlink()
+    with pytest.raises(BlobMissingError):
         draw()
 
 

@@ -118,7 +118,8 @@ def explain(
         row = history.find(session, reference)
         if row.image_sha256 is None:
             raise BlobMissingError(f"Inspection {row.id} failed before an image was read, so there is none to show.")
-        picture = explanation_png(history.dossier(session, row), trace.blobs.get(row.image_sha256.hex()))
+        image = trace.blobs.get(row.image_sha256.hex())
+        picture = explanation_png(history.dossier(session, row), image, trace.blobs)
     write_file(out, picture)
     if json:
         print_json(

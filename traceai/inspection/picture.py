@@ -1,6 +1,7 @@
-"""The explanation of a recorded decision as a picture, from stored bytes alone.
+"""The explanation of a recorded decision as a picture, from stored bytes alone: image, heat map, and the version's manifest.
 
-What is drawn is what the journal entry says; the table's row is not asked.
+What is drawn is what the journal entry says; the table's row is not asked. The manifest says which part of the heat map lies on
+the image, for a version may see it with bars above and below.
 """
 
 import hashlib
@@ -12,9 +13,12 @@ import numpy.typing as npt
 from traceai.errors import ConflictError, ModelError, RecordError, VerificationError
 from traceai.explain.overlay import panel, render, to_png
 from traceai.explain.summary import decode_grid
+from traceai.images.blobs import BlobStore
 from traceai.images.decode import decode
+from traceai.images.preprocess import Box
 from traceai.inspection.history import Dossier
 from traceai.ledger import records
+from traceai.models.manifest import Manifest
 
 if TYPE_CHECKING:
     from traceai.inspection.afterwards import Afterwards
@@ -23,12 +27,13 @@ if TYPE_CHECKING:
 _FULL_COLOUR = 0.99
 
 
-def explanation_png(dossier: Dossier, image: bytes) -> bytes:
+def explanation_png(dossier: Dossier, image: bytes, blobs: BlobStore) -> bytes:
     """Image and heat map side by side with their scale: PNG, identical bytes for identical input.
 
     Raises:
         ConflictError: the inspection failed, so there is nothing to explain, or its heat map is no longer stored.
         VerificationError: the stored heat map is not the recorded one.
+        BlobMissingError, BlobTamperedError: the version's manifest is not stored, or altered.
     """
     record = dossier.entry.record
     if isinstance(record, records.InspectionFailed):
@@ -38,7 +43,8 @@ def explanation_png(dossier: Dossier, image: bytes) -> bytes:
     grid, pixels = stored_grid(record, dossier.grid), decode(image).pixels
     caption = f"{record.id}   {record.verdict}   {record.model.name}@{record.model.version}"
     try:
-        return to_png(panel(pixels, grid, target=record.explanation.target, caption=caption))
+        box = _place(record, pixels, blobs)
+        return to_png(panel(pixels, grid, target=record.explanation.target, caption=caption, box=box))
     except ModelError as error:
         raise ConflictError(f"The heat map of {record.id} cannot be drawn: {error.message}.") from error
 
@@ -83,9 +89,21 @@ def _setting(name: str, value: str | int) -> str:
     return f"{name.removesuffix('_px')} {value} px" if name.endswith("_px") else f"{name} {value}"
 
 
-def overlay_png(record: records.Inspection, grid: bytes | None, image: bytes) -> bytes:
-    """The stored heat map over the image, without legend; see `explanation_png` for what it raises."""
-    return to_png(render(decode(image).pixels, stored_grid(record, grid)))
+def overlay_png(record: records.Inspection, grid: bytes | None, image: bytes, blobs: BlobStore) -> bytes:
+    """The stored heat map over the image, without legend; see `explanation_png` for what it raises, and `ModelError`."""
+    values, pixels = stored_grid(record, grid), decode(image).pixels
+    return to_png(render(pixels, values, box=_place(record, pixels, blobs)))
+
+
+def _place(record: records.Inspection, pixels: npt.NDArray[np.uint8], blobs: BlobStore) -> Box:
+    """Which part of the heat map lies on the image.
+
+    Raises:
+        ModelError: the manifest is not one that this release can read.
+    """
+    manifest = Manifest.from_bytes(record.model.digest, blobs.get(record.model.digest))
+    height, width = pixels.shape[:2]
+    return manifest.preprocessing.grid_to_image_box(width, height)
 
 
 def stored_grid(record: records.Inspection, grid: bytes | None) -> npt.NDArray[np.float32]:

@@ -220,7 +220,7 @@ def image(
 )  # fmt: skip
 def explanation(_: Reader, session: SessionDep, trace: TraceDep, reference: str) -> Response:
     row = history.find(session, reference)
-    picture = explanation_png(history.dossier(session, row), stored_image(trace, row))
+    picture = explanation_png(history.dossier(session, row), stored_image(trace, row), trace.blobs)
     return Response(picture, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
 
 
