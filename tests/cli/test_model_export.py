@@ -57,9 +57,10 @@ def test_what_is_refused_leaves_no_file(run: Run, here: Trace, tiny: str, tmp_pa
 def test_either_a_model_or_a_file(run: Run, here: Trace, tiny: str, images: list[Path]) -> None:
     here.add_station("press-4")
     for arguments in ([], ["--model", "tiles", "--onnx", "x.onnx"]):
-        refused = run("inspect", images[0], "--station", "press-4", *arguments)
-        assert refused.code == 2
-        assert "--model NAME or with --onnx FILE" in refused.err
+        for command in (["inspect", images[0]], ["watch", images[0].parent]):
+            refused = run(*command, "--station", "press-4", *arguments)
+            assert refused.code == 2
+            assert "--model NAME or with --onnx FILE" in refused.err
     tampered = run("inspect", images[0], "--station", "press-4", "--onnx", images[1])
     assert tampered.code == 1
     assert "not on record as an export" in tampered.err

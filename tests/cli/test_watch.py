@@ -21,10 +21,11 @@ from traceai.sdk import Trace
 class Watcher:
     """`traceai watch` in a process of its own, and what it printed."""
 
-    def __init__(self, folder: Path, output: Path) -> None:
+    def __init__(self, folder: Path, output: Path, *judge: str | Path) -> None:
         self.output = output
-        module = "import sys; from traceai.cli import main; sys.argv[0] = 'traceai'; main()"
-        command = [sys.executable, "-c", module, "watch", folder, "--model", "tiles", "--station", "press-4", "--json"]
+        without = "sys.modules['torch'] = None; " if "--onnx" in judge else ""
+        module = f"import sys; {without}from traceai.cli import main; sys.argv[0] = 'traceai'; main()"
+        command = [sys.executable, "-c", module, "watch", folder, *judge, "--station", "press-4", "--json"]
         with output.open("a") as stream:
             self.process = subprocess.Popen(
                 list(map(str, command)),
@@ -51,13 +52,18 @@ class Watcher:
         return self.process.returncode, said
 
 
-@pytest.fixture
-def start(here: Trace, tiny: str, tmp_path: Path) -> Iterator[Callable[[], Watcher]]:
+@pytest.fixture(params=["model", "file"])
+def start(request: pytest.FixtureRequest, here: Trace, tiny: str, tmp_path: Path) -> Iterator[Callable[[], Watcher]]:
+    """Watches with the version, or with its exported file where torch cannot be imported."""
     here.add_station("press-4")
+    judge: tuple[str | Path, ...] = ("--model", "tiles")
+    if request.param == "file":
+        judge = ("--onnx", tmp_path / "tiles.onnx")
+        (tmp_path / "tiles.onnx").write_bytes(here.export_model(tiny)[0])
     started: list[Watcher] = []
 
     def begin() -> Watcher:
-        started.append(Watcher(tmp_path / "camera", tmp_path / "out"))
+        started.append(Watcher(tmp_path / "camera", tmp_path / "out", *judge))
         return started[-1]
 
     (tmp_path / "camera").mkdir()

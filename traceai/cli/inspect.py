@@ -40,6 +40,10 @@ PatternOption = Annotated[
         help="What a file's name says, as named groups: (?P<serial>.+)_(?P<trigger>[0-9]+); also lot, view, product.",
     ),
 ]
+ModelOption = Annotated[str | None, typer.Option(metavar="NAME[@V]", help="The active version of NAME, or version V.")]
+OnnxOption = Annotated[
+    Path | None, typer.Option(help="A file of `traceai model export` instead; it runs without torch.")
+]
 # More lines than this scroll past unread; `traceai decision list` pages through them.
 SHOWN = 20
 
@@ -47,12 +51,8 @@ SHOWN = 20
 def inspect(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images.")],
     station: Annotated[str, typer.Option(help="Where on the line; see `traceai station add`.")],
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME[@V]", help="The active version of NAME, or version V.")
-    ] = None,
-    onnx: Annotated[
-        Path | None, typer.Option(help="A file of `traceai model export` instead; it runs without torch.")
-    ] = None,
+    model: ModelOption = None,
+    onnx: OnnxOption = None,
     product: Annotated[str | None, typer.Option(help="Product of every part.")] = None,
     serial: Annotated[str | None, typer.Option(help="Serial number; for a single image.")] = None,
     lot: Annotated[str | None, typer.Option(help="Lot of every part.")] = None,
@@ -67,8 +67,7 @@ def inspect(
     Exit 2 when any image could not be inspected. Interrupted, it ends with the batch at hand, and shows what was recorded.
     """
     given = {"product": product, "serial": serial, "lot": lot, "view": view}
-    if (model is None) == (onnx is None):
-        raise UsageError("Inspect with --model NAME or with --onnx FILE, one of the two.")
+    require_one_of(model, onnx)
     read = watching.named(pattern)
     files = collect(paths)
     if serial is not None and len(files) > 1:
@@ -77,11 +76,7 @@ def inspect(
         )
     items = [watching.item(file, given, read) for file in files]
     with opened() as trace:
-        inspector: Inspector
-        if model is not None:
-            inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
-        elif onnx is not None:
-            inspector = trace.edge_inspector(onnx, station)
+        inspector = inspector_of(trace, model, onnx, station, actor)
         decisions: list[Decision] = []
         try:
             try:
@@ -97,6 +92,22 @@ def inspect(
             raise
     if any(decision.failure is not None for decision in decisions):
         raise typer.Exit(2)
+
+
+def require_one_of(model: str | None, onnx: Path | None) -> None:
+    """Raises:
+    UsageError: neither is given, or both.
+    """
+    if (model is None) == (onnx is None):
+        raise UsageError("Inspect with --model NAME or with --onnx FILE, one of the two.")
+
+
+def inspector_of(trace: Trace, model: str | None, onnx: Path | None, station: str, actor: str | None) -> Inspector:
+    """Of the version, or of the exported file; see `require_one_of`."""
+    if onnx is not None:
+        return trace.edge_inspector(onnx, station)
+    assert model is not None  # noqa: S101  # one of the two
+    return trace.inspector(model, station, actor=actor_or_operator(actor))
 
 
 def _inspect(inspector: Inspector, items: Sequence[Item], decisions: list[Decision]) -> None:

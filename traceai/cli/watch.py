@@ -8,10 +8,17 @@ from typing import Annotated
 
 import typer
 
-from traceai.cli.inspect import PatternOption, as_json, interruptible
+from traceai.cli.inspect import (
+    ModelOption,
+    OnnxOption,
+    PatternOption,
+    as_json,
+    inspector_of,
+    interruptible,
+    require_one_of,
+)
 from traceai.cli.terminal import (
     ActorOption,
-    actor_or_operator,
     console,
     errors,
     json_default,
@@ -30,8 +37,9 @@ from traceai.sdk import Trace
 
 def watch(
     folder: Annotated[Path, typer.Argument(help="Where the camera writes its images.")],
-    model: Annotated[str, typer.Option(metavar="NAME[@V]", help="The active version of NAME, or version V.")],
     station: Annotated[str, typer.Option(help="Where on the line; see `traceai station add`.")],
+    model: ModelOption = None,
+    onnx: OnnxOption = None,
     product: Annotated[str | None, typer.Option(help="Product of every part.")] = None,
     lot: Annotated[str | None, typer.Option(help="Lot of every part.")] = None,
     view: Annotated[str | None, typer.Option(help="Which camera saw the part.")] = None,
@@ -44,6 +52,7 @@ def watch(
     Each is inspected once, also after a restart; a file that is written anew is another image. What cannot be inspected is recorded
     too. While the database is away, decisions are kept in the spool of this machine; see `traceai spool`.
     """
+    require_one_of(model, onnx)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; make it, or check the path.")
     given, read = {"product": product, "lot": lot, "view": view}, watching.named(pattern)
@@ -64,7 +73,7 @@ def watch(
         interruptible() as interrupted,
         Heartbeat(trace.checkpoint),
     ):
-        inspector = trace.inspector(model, station, actor=actor_or_operator(actor))
+        inspector = inspector_of(trace, model, onnx, station, actor)
         images = watching.watch(
             folder,
             station,
