@@ -2,11 +2,16 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from sqlalchemy import select
 
 from tests.inspection.recording.drafts import away, delivered
@@ -159,9 +164,10 @@ def test_a_known_file_goes_on_while_the_database_is_away_and_everything_is_deliv
 
 LINE = """
 import json, sys
-for name in ("torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "captum"):
+for name in json.load(sys.stdin):
     sys.modules[name] = None  # importing it raises ImportError
 import traceai
+import traceai.cli.watch
 with traceai.connect() as trace:
     inspector = trace.edge_inspector(sys.argv[1], "press-4")
     one = inspector.inspect(sys.argv[2], serial="SN-1")
@@ -170,12 +176,37 @@ with traceai.connect() as trace:
 """
 
 
-def test_it_runs_where_torch_cannot_be_imported(
+def beyond_the_readme() -> list[str]:
+    """The modules of everything installed here that the README's list for a line brings neither by itself nor with it."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    command = re.search(r"pip install (onnxruntime(?:.*\\\n)*.*)", text)
+    assert command
+    waiting = shlex.split(command[1].replace("\\\n", " "))
+    brought: set[str] = set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if requirement.name in brought and not requirement.extras:
+            continue
+        brought.add(requirement.name)
+        for further in map(Requirement, requires(requirement.name) or ()):
+            extras = requirement.extras or {""}
+            if further.marker is None or any(further.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(str(further).split(";")[0])
+    names = {canonicalize_name(name) for name in brought} | {"traceai"}
+    return [
+        module for module, owners in packages_distributions().items()
+        if not names & set(map(canonicalize_name, owners)) and module not in sys.stdlib_module_names
+    ]  # fmt: skip
+
+
+def test_it_runs_with_what_the_readme_says_and_without_torch(
     trace: Trace, clone: str, exported: Path, tiny: str, images: list[Path]
 ) -> None:
     environment = {**os.environ, "TRACEAI_HOME": str(trace.settings.home), "TRACEAI_DATABASE_URL": clone}
+    missing = beyond_the_readme()
+    assert {"torch", "transformers", "safetensors", "captum", "onnx", "onnxscript", "onnx_ir", "scipy"} <= set(missing)
     done = subprocess.run(
-        [sys.executable, "-c", LINE, str(exported), *map(str, images)],
+        [sys.executable, "-c", LINE, str(exported), *map(str, images)], input=json.dumps(missing),
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
