@@ -47,11 +47,13 @@ LATE = records.Gap(
     station="press-4", began_at="2026-01-31T06:00:00.000000Z", ended_at="2026-01-31T06:20:00.000000Z", delayed=4, lost=0,
     cause_code="database-unavailable", cause="The database did not answer.", first_trigger=7, last_trigger=8, actor="press-4",
 )  # fmt: skip
-EXPLAINED = records.ExplanationQuality(
-    model=records.ModelRef(name="tiles", version=1, digest="4" * 64), method="grad-cam/1", layer="resnet.encoder.stages.1",
-    snapshot_name="parts", snapshot_digest="5" * 64, images="all images of parts", randomisation="gone",
-    measures={"defects": 3, "left": "0.1200"}, actor="erin",
-)  # fmt: skip
+
+
+def explained(model: records.ModelRef) -> records.ExplanationQuality:
+    return records.ExplanationQuality(
+        model=model, method="grad-cam/1", layer="resnet.encoder.stages.1", snapshot_name="parts", snapshot_digest="5" * 64,
+        images="all images of parts", randomisation="gone", measures={"defects": 3, "left": "0.1200"}, actor="erin",
+    )  # fmt: skip
 
 
 def export(trace: Trace, model: records.ModelRef) -> records.ModelExport:
@@ -80,8 +82,11 @@ def finished(server: str, images: list[Path], tmp_path_factory: pytest.TempPathF
         with trace.database.session() as session:
             for decision, truth in ((decisions[0], "good"), (decisions[1], "defective")):
                 verdicts.add(session, history.find(session, decision.id), truth=truth, reviewer="ruth")
-            exported = export(trace, registry.reference_of(registry.find(session, tiny)))
-            log.append(session, [refusal(), exported, REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE, EXPLAINED])
+            model = registry.reference_of(registry.find(session, tiny))
+            log.append(
+                session,
+                [refusal(), export(trace, model), REPORT, OPENED, ROTATED, WITNESSED, REBUILT, LATE, explained(model)],
+            )
         with trace.database.session() as session:
             store.save(session, trace.blobs, take(folder / "data", "plates"), made_by="erin")
     assert settings.database_url is not None
@@ -129,7 +134,7 @@ def test_an_untouched_ledger_verifies_and_everything_was_looked_at(ledger: Trace
         "tree": 1,
         "tables": outcome.size,
         "heat maps": 9,
-        "references": 12,
+        "references": 13,
         "datasets": 1,
         "stations": 10,
         "triggers": 0,
@@ -449,6 +454,8 @@ def test_a_dropped_column_is_told_and_is_no_crash(ledger: Trace, sql: Sql) -> No
     [
         ("UPDATE review SET inspection_leaf = sha256('x')", "references: journal index"),
         ("UPDATE inspection SET model_digest = sha256('x') WHERE station_seq = 2", "was not registered before it"),
+        ("UPDATE model_export SET model_digest = sha256('x')", "was not registered before it"),
+        ("UPDATE explanation_quality SET model_version = 2", "was not registered before it"),
         ("UPDATE inspection SET runtime = sha256('x') WHERE station_seq = 2", "was not on record before it"),
         (
             "INSERT INTO tree_node VALUES (1, 0, sha256('x'))",

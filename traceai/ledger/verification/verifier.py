@@ -321,12 +321,11 @@ class _Verifier:
             self.found.rows.fail(f"table inspection: journal index {first} and {second} have the same id, {reference}")
 
     def _references(self) -> None:
-        """What decisions, approvals and exports name was on record before them."""
+        """What decisions, approvals, exports and measurements name was on record before them."""
         fact = self.found.references
-        version = tables.table_of(tables.ModelVersion)
-        events = [tables.table_of(kind).c for kind in (tables.ModelEvent, tables.ModelExport)]
-        runtime, x = tables.table_of(tables.Runtime), events[1]
-        v, r = version.c, runtime.c
+        kinds = (tables.ModelEvent, tables.ModelExport, tables.ExplanationQuality)
+        events = [tables.table_of(kind).c for kind in kinds]
+        v, r, x = (tables.table_of(kind).c for kind in (tables.ModelVersion, tables.Runtime, tables.ModelExport))
         versions = {
             (name, number, digest): index
             for name, number, digest, index in self.connection.execute(
