@@ -151,7 +151,6 @@ def test_a_known_file_goes_on_while_the_database_is_away_and_everything_is_deliv
         exported.write_bytes(exported.read_bytes() + b"\0")
         with pytest.raises(DatabaseUnavailableError):
             trace.edge_inspector(exported, "press-4")
-    trace.recorder.deliver()
     delivered(trace.recorder)
     with trace.database.session() as session:
         rows = session.execute(select(Inspection).order_by(Inspection.station_seq)).scalars().all()
