@@ -24,7 +24,7 @@ from traceai.models.transformer import TokenClassifier
 IMAGES = 16
 
 
-def report(rounds: int = 9) -> None:
+def report(rounds: int = 30) -> None:
     """Print the figures. `rounds`: each measures the three in turn, each first in turn."""
     pictures = _pictures()
     threads = torch.get_num_threads()

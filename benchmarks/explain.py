@@ -1,7 +1,6 @@
 """What an explanation costs: decision + Grad-CAM in one pass, beside the bare forward pass and beside captum, in one run."""
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from benchmarks.scratch import resident
 from traceai.explain.splitting import split
 from traceai.models.architectures import ResidualNetwork, build
 from traceai.models.transformer import TokenClassifier
@@ -94,7 +94,8 @@ def _captum(module: nn.Module, layer: str, images: Tensor) -> Callable[[], objec
 def measure(
     make: Callable[[], nn.Module], batch: int, rounds: int, device: str = "cpu", precision: torch.dtype | None = None
 ) -> dict[str, list[float]]:
-    """Seconds a batch, the three in turn so that a drift of the machine's speed reaches all of them alike.
+    """Seconds a batch, the three in turn and each first in turn: drift of the machine, and what one leaves behind in the caches
+    and the allocator, reach all of them alike.
 
     `precision`: of an autocast around all three; none where None.
     """
@@ -108,20 +109,20 @@ def measure(
         with torch.inference_mode():
             module(images)
 
-    candidates = {
-        "forward": bare,
-        "traceai": lambda: parts.explain(images),
-        "captum": _captum(other, parts.layer, images),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    candidates: list[tuple[str, Callable[[], object]]] = [
+        ("forward", bare),
+        ("traceai", lambda: parts.explain(images)),
+        ("captum", _captum(other, parts.layer, images)),
+    ]
+    seconds: dict[str, list[float]] = {name: [] for name, _ in candidates}
     with torch.autocast(device, dtype=precision, enabled=precision is not None):
-        for round_number in range(rounds + 2):
-            for name, call in candidates.items():
+        for round_number in range(rounds + 3):
+            for name, call in candidates[round_number % 3 :] + candidates[: round_number % 3]:
                 began = time.perf_counter()
                 call()
                 if device == "cuda":
                     torch.cuda.synchronize()
-                if round_number > 1:  # the first rounds warm up
+                if round_number > 2:  # the first rounds warm up
                     seconds[name].append(time.perf_counter() - began)
     return seconds
 
@@ -139,7 +140,7 @@ def report() -> None:
     print("Memory of a process that makes explanations, ViT of 96 x 2 at 32 px")
     with multiprocessing.get_context("spawn").Pool(1) as process:
         for count, size in process.apply(_memory, (100_000,)):
-            print(f"  after {count:>9,} explanations     {size:>6} MiB")
+            print(f"  after {count:>9,} explanations     {size / 2**20:>6.1f} MiB")
 
 
 def _line(name: str, batch: int, found: dict[str, list[float]]) -> None:
@@ -158,7 +159,7 @@ def _line(name: str, batch: int, found: dict[str, list[float]]) -> None:
 
 
 def _memory(count: int) -> list[tuple[int, int]]:
-    """(explanations, peak resident MiB), five times on the way; a leak of one grid each would show."""
+    """(explanations, resident bytes), five times on the way; a leak of one grid each would show."""
     config = ViTConfig(
         hidden_size=96, num_attention_heads=2, num_hidden_layers=2, intermediate_size=192, image_size=32, patch_size=4
     )
@@ -169,5 +170,5 @@ def _memory(count: int) -> list[tuple[int, int]]:
     for number in range(count // 8):
         parts.explain(images)
         if (number + 1) % (count // 40) == 0:
-            found.append(((number + 1) * 8, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
+            found.append(((number + 1) * 8, resident()))
     return found

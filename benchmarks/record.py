@@ -282,4 +282,4 @@ def _record_many(url: str, count: int, found: Any) -> None:
             future.add_done_callback(lambda _: done.release())
             if number % (count // 10) == 0:
                 future.result()
-                found.put((number, int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")))
+                found.put((number, scratch.resident()))

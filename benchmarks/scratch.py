@@ -1,6 +1,7 @@
 """A PostgreSQL of the benchmark's own, and ledgers of any length in it, made as fast as COPY takes them."""
 
 import hashlib
+import os
 import random
 import shutil
 import tempfile
@@ -199,3 +200,8 @@ def _settle(engine: Engine) -> None:
 def plain(engine: Engine) -> str:
     """Its URL, as the driver takes it."""
     return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def resident() -> int:
+    """Bytes of this process in memory now. Not its peak, which a process inherits from the one that started it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -81,14 +81,19 @@ class Trace:
 
         Raises:
             ModelNotFoundError, ModelStateError: no such version, or not one to inspect with.
-            ModelError: a network of your own that was not passed as `module`.
+            ModelError: a network of your own that was not passed as `module`, or torch is not installed.
             ModelTamperedError: its files are not what was registered; the refusal is recorded.
             StationNotFoundError: no such station.
             UnavailableError: the database is away, and this was never asked for in this home.
         """
-        from traceai.inspection.engine import Engine  # noqa: PLC0415  # imports torch, which auditors do not need
         from traceai.models import registry  # noqa: PLC0415
 
+        try:
+            from traceai.inspection.engine import Engine  # noqa: PLC0415  # imports torch, which auditors do not need
+        except ImportError as error:
+            raise ModelError(
+                f"{error.name} is not installed here; install it, or inspect with an exported file (`--onnx`)."
+            ) from error
         line = self._line(model, station)
         if line.digest not in self._batchers:
             loaded = registry.load(
@@ -109,8 +114,9 @@ class Trace:
 
         Raises:
             ExportTamperedError: these bytes are not on record as an export, or what is in them is not of the recorded version.
-            ExportError: the file cannot be read or run here.
-            ModelStateError: its version was retired.
+            ExportError: the file cannot be run here.
+            InputError: the file cannot be read, or less than one thread.
+            ModelStateError: every version that it was registered for was retired.
             StationNotFoundError: no such station.
             UnavailableError: the database is away, and never vouched for this file in this home.
         """
@@ -141,6 +147,9 @@ class Trace:
             model: `NAME` (its active version) or `NAME@V`.
             made_by: who exports it; the system user where nobody is named.
             module, split: see `inspector`.
+
+        While torch's exporter runs, seconds for a small network, it changes torch for the whole process: do not inspect with torch
+        in the same process meanwhile.
 
         Returns:
             The file, and what is on record of it.

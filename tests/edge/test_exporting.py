@@ -1,23 +1,29 @@
 """An export is registered once, with what made it and how far it is from torch, and never where it is far."""
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
 import pytest
 from sqlalchemy import select
 
+from tests.edge.conftest import model
 from traceai.db.tables import Journal, ModelExport
 from traceai.edge import exporting
-from traceai.edge.exporting import Exported, export, probe
+from traceai.edge.exporting import TOLERANCE, Exported, export, probe
+from traceai.edge.writing import write
 from traceai.errors import BlobMissingError, ExportError, ModelError, ModelStateError
 from traceai.images.decode import identify
 from traceai.images.preprocess import Preprocessing
+from traceai.inspection.engine import Engine
 from traceai.ledger.entry import Entry
 from traceai.ledger.packing import unpack
 from traceai.ledger.verification import verifier
 from traceai.models import registry
 from traceai.models.artifact import LoadedModel
 from traceai.sdk import Trace
+
+PREPARED = Preprocessing(height=64, width=64, channels=1, mean=("0.5",), std=("0.25",))
 
 
 def rows(trace: Trace) -> list[ModelExport]:
@@ -83,10 +89,28 @@ def test_a_network_of_the_users_own_is_exported_where_it_is_passed(trace: Trace)
     assert len(rows(trace)) == 1
 
 
-@pytest.mark.parametrize("part", ["weights", "grid", "class"])
+@pytest.fixture(scope="module")
+def faint() -> LoadedModel:
+    """Its explanations lie below every absolute tolerance."""
+    found = model()
+    assert found.split.linear is not None
+    found.split.linear.weight.mul_(1e-4)
+    return found
+
+
+def test_a_faint_explanation_is_exported(faint: LoadedModel) -> None:
+    found = export(faint)
+    strongest = max(np.abs(Engine(faint).answer([Engine(faint).prepare(one)]).grid).max() for one in probe(PREPARED))
+    assert 0 < strongest < TOLERANCE
+    assert found.grid_difference < 1e-2 * strongest
+
+
+@pytest.mark.parametrize("part", ["weights", "grid", "faint", "none", "class"])
 def test_a_file_that_answers_otherwise_is_refused(
-    loaded: LoadedModel, written: bytes, part: str, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, faint: LoadedModel, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loaded = faint if part in ("faint", "none") else loaded
+    written = write(loaded)
     import onnx
     from onnx import numpy_helper
 
@@ -96,16 +120,16 @@ def test_a_file_that_answers_otherwise_is_refused(
         altered = numpy_helper.to_array(weight) * np.float32(1.1)
         weight.CopyFrom(numpy_helper.from_array(altered, weight.name))
     else:
-        # Another sign of the explanation, or another class explained.
-        node = next(node for node in proto.graph.node if {"grid": "grid", "class": "target"}[part] in node.output)
+        # Another sign of the explanation, or none at all, or another class explained.
+        node = next(node for node in proto.graph.node if ("target" if part == "class" else "grid") in node.output)
         inner = node.output[0] + "_before"
-        kind = "Neg" if part == "grid" else "Not"
         if part == "class":
             three = onnx.helper.make_node("Constant", [], ["three"], value=onnx.helper.make_tensor("t", 7, [1], [3]))
             other = onnx.helper.make_node("Sub", ["three", inner], ["target"])
             extra = [three, other]
         else:
-            extra = [onnx.helper.make_node(kind, [inner], ["grid"])]
+            twice = [inner] if part != "none" else [inner, inner]
+            extra = [onnx.helper.make_node("Neg" if part != "none" else "Sub", twice, ["grid"])]
         old = node.output[0]
         for each in proto.graph.node:
             each.input[:] = [inner if name == old else name for name in each.input]
@@ -114,7 +138,20 @@ def test_a_file_that_answers_otherwise_is_refused(
     monkeypatch.setattr(exporting, "write", lambda model: proto.SerializeToString())
     with pytest.raises(ExportError, match="not registered") as found:
         export(loaded)
-    assert {"weights": "logits", "grid": "explanation", "class": "class"}[part] in found.value.message
+    assert {"weights": "logits", "class": "class"}.get(part, "explanation") in found.value.message
+
+
+def test_a_network_that_gives_no_numbers_is_named_as_that() -> None:
+    broken = model()
+    assert broken.split.linear is not None
+    broken.split.linear.weight.fill_(np.nan)
+    with pytest.raises(ExportError, match="not finite numbers in torch either"):
+        export(broken)
+
+
+def test_several_exports_at_once_wait_for_each_other(loaded: LoadedModel, written: bytes) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(write, [loaded] * 3)) == {written}
 
 
 def test_another_pillow_is_noticed(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,26 +6,33 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from threading import Event
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sqlalchemy import select
 
+from tests.conftest import register_tiny
 from tests.inspection.recording.drafts import away, delivered
 from traceai.db.tables import HeatMap, Inspection, Runtime
 from traceai.edge import EdgeInspector
 from traceai.errors import (
     DatabaseUnavailableError,
-    ExportError,
     ExportTamperedError,
     ImageFormatError,
+    InputError,
+    ModelError,
     ModelStateError,
     StationNotFoundError,
 )
 from traceai.images.decode import identify
+from traceai.inspection import history
+from traceai.inspection.judging import Answer, Array
 from traceai.inspection.recording.draft import Spooled
 from traceai.ledger.verification import verifier
 from traceai.models import registry
@@ -115,25 +122,89 @@ def test_a_registered_file_whose_manifest_is_of_another_version_is_refused(trace
 def test_what_is_missing_or_retired_is_named(trace: Trace, exported: Path, tmp_path: Path) -> None:
     with pytest.raises(StationNotFoundError, match="press-9"):
         trace.edge_inspector(exported, "press-9")
-    with pytest.raises(ExportError, match=r"none\.onnx cannot be read"):
-        trace.edge_inspector(tmp_path / "none.onnx", "press-4")
+    for path in (tmp_path / "none.onnx", tmp_path, "a\0b"):
+        with pytest.raises(InputError, match="cannot be read"):
+            trace.edge_inspector(path, "press-4")
+    with pytest.raises(InputError, match="-1 threads"):
+        trace.edge_inspector(exported, "press-4", threads=-1)
     with trace.database.session() as session:
         registry.retire(session, registry.find(session, "tiles"), actor="ada", reason="Too many misses.")
     with pytest.raises(ModelStateError, match="retired"):
         trace.edge_inspector(exported, "press-4")
 
 
+def test_a_file_of_two_versions_decides_for_the_last_that_is_not_retired(
+    trace: Trace, exported: Path, images: list[Path]
+) -> None:
+    """The same network registered twice is the same file."""
+    assert register_tiny(trace) == "tiles@2"
+    assert trace.export_model("tiles@2")[0] == exported.read_bytes()
+    for version in (2, 1):
+        decision = trace.edge_inspector(exported, "press-4", threads=1).inspect(images[version])
+        assert decision.model.version == version
+        with trace.database.session() as session:
+            registry.retire(session, registry.find(session, f"tiles@{version}"), actor="ada", reason="Too many misses.")
+    with pytest.raises(ModelStateError, match="retired"):
+        trace.edge_inspector(exported, "press-4")
+    assert verifier.verify(trace.database.engine, trace.blobs).holds
+
+
+def test_a_picture_that_the_runtime_cannot_take_fails_alone(
+    trace: Trace, inspector: EdgeInspector, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = inspector.engine.answer
+
+    def no_room(pixels: Array) -> Answer:
+        if pixels.shape[1:3] == (300, 2):
+            raise RuntimeError("bad allocation")
+        return answer(pixels)
+
+    monkeypatch.setattr(inspector.engine, "answer", no_room)
+    large = np.zeros((300, 2), np.uint8)
+    found = list(inspector.inspect_many([images[0], large, images[1]]))
+    assert [one.verdict is None for one in found] == [False, True, False]
+    assert all(one.receipt.index is not None for one in found)
+    with pytest.raises(ModelError, match=r"^ONNX Runtime could not judge a picture of 2 x 300 pixels"):
+        inspector.inspect(large)
+
+
+def test_every_picture_is_judged_as_it_comes(inspector: EdgeInspector, images: list[Path]) -> None:
+    seen = Event()
+
+    def source() -> Iterator[Path]:
+        yield images[0]
+        assert seen.wait(60), "the first was not decided before the second was there"
+        yield images[1]
+
+    for _ in inspector.inspect_many(source()):
+        seen.set()
+
+
+@pytest.mark.parametrize("other", ["sha256 = sha256('another')", "model_version = 2"])
 def test_verification_names_a_decision_of_a_file_that_was_not_registered(
+    trace: Trace,
+    inspector: EdgeInspector,
+    images: list[Path],
+    other: str,
+    sql,  # type: ignore[no-untyped-def]
+) -> None:
+    inspector.inspect(images[0])
+    sql(f"UPDATE model_export SET {other}")
+    (fact,) = (f for f in verifier.verify(trace.database.engine, trace.blobs).facts if f.name == "references")
+    assert "which was not registered before it as an export of that version" in fact.findings[-1]
+
+
+def test_an_environment_that_was_altered_hides_no_decision(
     trace: Trace,
     inspector: EdgeInspector,
     images: list[Path],
     sql,  # type: ignore[no-untyped-def]
 ) -> None:
-    inspector.inspect(images[0])
-    sql("UPDATE model_export SET sha256 = %s", b"\1" * 32)
-    (fact,) = (f for f in verifier.verify(trace.database.engine, trace.blobs).facts if f.name == "references")
-    assert len(fact.findings) == 1
-    assert "which was not registered before it as an export of that version" in fact.findings[0]
+    decision = inspector.inspect(images[0])
+    sql("UPDATE runtime SET environment = '[]'")
+    with trace.database.session() as session:
+        found = history.dossier(session, history.find(session, decision.id))
+    assert found.export is None
 
 
 # --- without the database -------------------------------------------------------------------------------------------------
@@ -216,3 +287,44 @@ def test_it_runs_with_what_the_readme_says_and_without_torch(
     assert [one[1] for one in found] == [one.verdict for one in expected]
     assert all(one[2] is not None for one in found)
     assert [one[3] for one in found] == [one.explanation.target for one in expected if one.explanation]
+
+
+WITHOUT = """
+import sys
+for name in sys.argv[1:]:
+    sys.modules[name] = None
+import traceai
+with traceai.connect() as trace:
+    for call in (lambda: trace.inspector("tiles", "press-4"), lambda: trace.export_model("tiles")):
+        try:
+            call()
+        except traceai.errors.TraceaiError as error:
+            print(error.code, error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (
+            "torch",
+            "model-invalid torch is not installed here; install it, or inspect with an exported file (`--onnx`).",
+        ),
+        (
+            "onnxruntime",
+            "export-unsupported onnxruntime is not installed here; install it with `pip install 'traceai[edge]'`.",
+        ),
+        (
+            "onnxscript",
+            "export-unsupported onnxscript is not installed here; install it with `pip install 'traceai[edge]'`.",
+        ),
+    ],
+)
+def test_what_is_not_installed_is_named(trace: Trace, clone: str, tiny: str, missing: str, said: str) -> None:
+    trace.add_station("press-4")
+    environment = {**os.environ, "TRACEAI_HOME": str(trace.settings.home), "TRACEAI_DATABASE_URL": clone}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, missing], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout.splitlines()

@@ -1,5 +1,7 @@
 """Every family as ONNX, at the layer it is explained at and at an earlier one: torch's logits, target and grid."""
 
+import logging
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -59,6 +61,26 @@ def test_a_traced_network_and_all_its_classes() -> None:
     agrees(split(trained(networks.PlainNet), "body", probe=batch(2)[0]), batch(3)[0], [0, 1, 2])
 
 
+def pooled() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.AvgPool2d((3, 2), stride=(2, 3), padding=1), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+def test_a_head_that_averages_windows() -> None:
+    agrees(split(trained(pooled), "1", probe=batch(2)[0]), batch(3)[0], DEFECTS)
+
+
+def test_windows_of_different_sizes_are_refused() -> None:
+    module = trained(pooled)
+    assert isinstance(module, nn.Sequential)
+    module[5].count_include_pad = False
+    with pytest.raises(ExportError, match="average pooling in the head whose windows differ in size"):
+        network(split(module, "1", probe=batch(2)[0]), DEFECTS, (1, networks.SIDE, networks.SIDE))
+
+
 def test_a_network_without_a_counterpart_is_refused_in_a_sentence() -> None:
     parts = split(trained(networks.with_hidden_layer), "4", probe=batch(2)[0])
     with pytest.raises(
@@ -71,9 +93,16 @@ def test_a_network_without_a_counterpart_is_refused_in_a_sentence() -> None:
 
 def test_exporting_says_nothing_and_leaves_the_network_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     module = trained(networks.vit)
+    filters, levels = (
+        list(warnings.filters),
+        [logging.getLogger(name).level for name in ("torch", "onnxscript", "onnx_ir")],
+    )
     before = {name: value.clone() for name, value in module.state_dict().items()}
     network(split(module, probe=batch(2)[0]), DEFECTS, (1, networks.SIDE, networks.SIDE))
     assert capfd.readouterr() == ("", "")
+    assert warnings.filters == filters
+    assert [logging.getLogger(name).level for name in ("torch", "onnxscript", "onnx_ir")] == levels
+    assert logging.root.manager.disable == logging.NOTSET
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not any(part.training for part in module.modules())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())

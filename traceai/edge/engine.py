@@ -34,16 +34,27 @@ class EdgeEngine:
         return Answer(logits, target, grid, bias[0] if bias else None)
 
     def judge(self, inputs: Sequence[Array]) -> list[Judgement | ModelError]:
-        """Judge what `prepare` made, one image after the other; see `judgements`."""
+        """Judge what `prepare` made, one image after the other; see `judgements`. What the runtime cannot do yields the error."""
         manifest = self.manifest
         found: list[Judgement | ModelError] = []
         for pixels in inputs:
-            found += judgements(
-                self.answer(pixels),
-                classes=manifest.classes,
-                layer=manifest.layer,
-                operating_point=manifest.operating_point,
-            )
+            try:
+                answer = self.answer(pixels)
+            except Exception as error:  # noqa: BLE001  # the runtime has no common base of its errors
+                height, width = pixels.shape[1:3]
+                found.append(
+                    ModelError(
+                        f"ONNX Runtime could not judge a picture of {width} x {height} pixels ({type(error).__name__}); if memory "
+                        "is short, send smaller pictures."
+                    )
+                )
+            else:
+                found += judgements(
+                    answer,
+                    classes=manifest.classes,
+                    layer=manifest.layer,
+                    operating_point=manifest.operating_point,
+                )
         return found
 
     def environment(self, batch: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traceai.errors import ExportError, ExportTamperedError, ModelError
+from traceai.errors import ExportError, ExportTamperedError, InputError, ModelError
 from traceai.models.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -44,14 +44,13 @@ class Export:
 
 def read(path: Path) -> bytes:
     """Raises:
-    ExportError: there is no such file, or it cannot be read.
+    InputError: there is no such file, or it cannot be read.
     """
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise ExportError(
-            f"{path} cannot be read ({error.strerror}); name a file that `traceai model export` wrote."
-        ) from error
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path} cannot be read ({reason}); name a file that `traceai model export` wrote.") from error
 
 
 def opened(data: bytes, digest: str | None = None, *, threads: int | None = None) -> Export:
@@ -64,13 +63,14 @@ def opened(data: bytes, digest: str | None = None, *, threads: int | None = None
     Raises:
         ExportTamperedError: what is in it is not of that version.
         ExportError: not a file of this format, or ONNX Runtime is not installed.
+        InputError: less than one thread.
     """
+    if threads is not None and threads < 1:
+        raise InputError(f"A file cannot be run in {threads} threads; give one or more.")
     try:
         import onnxruntime  # noqa: PLC0415  # an extra; whoever inspects with torch has none
     except ImportError as error:
-        raise ExportError(
-            "ONNX Runtime is not installed here; install it with `pip install 'traceai[edge]'`."
-        ) from error
+        raise ExportError("ONNX Runtime is not installed here; install it with `pip install onnxruntime`.") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads = threads or _usable_processors()
     options.inter_op_num_threads = 1

@@ -7,11 +7,13 @@ those operations go into the graph beside the head's own. ONNX Runtime different
 
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx_ir as ir
+import onnxscript  # noqa: F401  # torch's exporter needs it, and would say so in other words
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -23,6 +25,9 @@ from traceai.errors import ExportError
 from traceai.explain.splitting import Split
 
 _aten = torch.ops.aten
+# What the exporter is made of; it says on them what is raised or compared here.
+_SPEAKERS = ("torch", "onnxscript", "onnx_ir")
+_one_at_a_time = threading.Lock()
 
 
 def network(split: Split, among: Sequence[int], shape: tuple[int, int, int]) -> ir.Model:
@@ -33,13 +38,16 @@ def network(split: Split, among: Sequence[int], shape: tuple[int, int, int]) -> 
         among: the classes of which the one with the highest logit is explained.
         shape: (channels, height, width) of the input.
 
+    While torch's exporter traces a network, it changes classes of torch for the whole process: no other thread may use torch
+    meanwhile, and a second export waits.
+
     Raises:
         ExportError: the network does something that ONNX has no operation for.
     """
     example = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     names = OUTPUTS[: 3 + (split.linear is not None)]
     try:
-        with _quiet(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with _one_at_a_time, _quiet(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             reading = _Linear(split, among) if split.linear is not None else _differentiated(split, among, example)
             program = torch.onnx.export(
                 _Explained(split.trunk, reading).eval(),
@@ -121,6 +129,7 @@ def _weighed(alpha: Tensor, features: Tensor) -> Tensor:
 def _decompositions() -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = dict(torch._decomp.core_aten_decompositions())
     table[_aten.convolution_backward.default] = _convolution_backward
+    table[_aten.avg_pool2d_backward.default] = _avg_pool2d_backward
     return table
 
 
@@ -140,14 +149,46 @@ def _convolution_backward(
     """The gradient with respect to the input alone: the transposed convolution, as large as the input was."""
     if transposed or output_mask[1] or output_mask[2]:
         raise ExportError("a transposed convolution in the head")
+    return _spread(gradient, features, weight, stride, padding, dilation, groups), None, None
+
+
+def _avg_pool2d_backward(
+    gradient: Tensor,
+    features: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    """Every output hands its gradient to the cells that it is the mean of: a transposed convolution, channel by channel."""
+    if ceil_mode or (any(padding) and not count_include_pad):
+        raise ExportError("average pooling in the head whose windows differ in size")
+    channels = features.shape[1]
+    shape = (channels, 1, *kernel_size)
+    weight = torch.full(shape, 1 / (divisor_override or kernel_size[0] * kernel_size[1]), dtype=gradient.dtype)
+    return _spread(gradient, features, weight, stride or kernel_size, padding, (1, 1), channels)
+
+
+def _spread(
+    gradient: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The transposed convolution, as large as `features`."""
     missing = [
         size - ((out - 1) * step - 2 * pad + gap * (side - 1) + 1)
         for size, out, step, pad, gap, side in zip(
             features.shape[2:], gradient.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True
         )
     ]
-    back = _aten.convolution.default(gradient, weight, None, stride, padding, dilation, True, missing, groups)
-    return back, None, None
+    spread: Tensor = _aten.convolution.default(gradient, weight, None, stride, padding, dilation, True, missing, groups)
+    return spread
 
 
 class _quiet:  # noqa: N801  # reads as a statement
@@ -157,11 +198,13 @@ class _quiet:  # noqa: N801  # reads as a statement
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
         warnings.simplefilter("ignore")
-        self._disabled = logging.root.manager.disable
-        logging.disable(logging.ERROR)
+        self._levels = [(logger := logging.getLogger(name), logger.level) for name in _SPEAKERS]
+        for logger, _ in self._levels:
+            logger.setLevel(logging.CRITICAL)
 
     def __exit__(self, *exit_: Any) -> None:
-        logging.disable(self._disabled)
+        for logger, level in self._levels:
+            logger.setLevel(level)
         self._warnings.__exit__(*exit_)
 
 

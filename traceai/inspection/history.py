@@ -188,7 +188,9 @@ def dossier(session: Session, row: Inspection) -> Dossier:
     if row.runtime:
         query = select(Runtime).where(Runtime.digest == row.runtime)  # type: ignore[arg-type]  # a column expression
         runtime = session.execute(query).scalar_one_or_none()
-    ran = runtime.environment.get("export") if runtime else None
+    # Of a table that may have been altered.
+    environment = runtime.environment if runtime else None
+    ran = environment.get("export") if isinstance(environment, dict) else None
     exports = model_exports(session, row.model_name, row.model_version) if ran else ()
     return Dossier(
         row=row,

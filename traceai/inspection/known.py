@@ -1,7 +1,8 @@
 """What this home knows of the lines it inspected at, so that one can start while the database is away.
 
-A file of its own in the home, as it was when the database last answered. Nothing of it is believed: model files are checked against
-the digest, and verification holds every decision against the versions on record.
+A file of its own in the home, as it was when the database last answered. Model files are checked against the digests in it, and
+verification holds every decision against the versions and exported files on record: whoever can write here can have a file of their
+own run while the database is away, and every decision that it makes is named afterwards.
 """
 
 import json

@@ -456,6 +456,15 @@ def test_a_dropped_column_is_told_and_is_no_crash(ledger: Trace, sql: Sql) -> No
         ("UPDATE inspection SET model_digest = sha256('x') WHERE station_seq = 2", "was not registered before it"),
         ("UPDATE model_export SET model_digest = sha256('x')", "was not registered before it"),
         ("UPDATE explanation_quality SET model_version = 2", "was not registered before it"),
+        (
+            "ALTER TABLE model_export ALTER sha256 DROP NOT NULL; UPDATE model_export SET sha256 = NULL",
+            "tables: table model_export",
+        ),
+        (
+            """UPDATE runtime SET environment = (repeat('{"export":', 900) || '1' || repeat('}', 900))::json""",
+            "was decided by the file of a name that is no text",
+        ),
+        ("UPDATE runtime SET environment = '[]'", "the environment does not have the digest"),
         ("UPDATE inspection SET runtime = sha256('x') WHERE station_seq = 2", "was not on record before it"),
         (
             "INSERT INTO tree_node VALUES (1, 0, sha256('x'))",

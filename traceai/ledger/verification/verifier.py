@@ -333,11 +333,11 @@ class _Verifier:
             )
         }
         exports = {
-            (digest, sha256.hex()): index
-            for digest, sha256, index in self.connection.execute(
+            (name, number, digest, sha256.hex()): index
+            for name, number, digest, sha256, index in self.connection.execute(
                 # The first of several stays, for they come last first.
-                select(x.model_digest, x.sha256, x.journal_index)
-                .where(x.journal_index.is_not(None))
+                select(x.model_name, x.model_version, x.model_digest, x.sha256, x.journal_index)
+                .where(x.journal_index.is_not(None), x.sha256.is_not(None))
                 .order_by(x.journal_index.desc())
             )
         }
@@ -368,9 +368,9 @@ class _Verifier:
                 fact.fail(
                     f"journal index {index}: {name}@{number} with digest {readable(digest)} was not registered before it"
                 )
-        for (*_, model, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
+        for (name, number, digest, environment), index in sorted(self.uses.items(), key=lambda use: use[1]):
             file = ran.get(environment)
-            if file is not None and exports.get((model, file), index) >= index:
+            if file is not None and exports.get((name, number, digest, file), index) >= index:
                 fact.fail(
                     f"journal index {index}: it was decided by the file {file}, which was not registered before it as an export of "
                     "that version"
@@ -381,10 +381,10 @@ class _Verifier:
 
 
 def _export_in(environment: str | None) -> str | None:
-    """The SHA-256 of the exported file that ran, of an environment that names one; as it stands, whatever that is."""
+    """The SHA-256 of the exported file that ran, of an environment that names one; whatever stands there instead is told."""
     try:
         found = orjson.loads(environment or "")
     except ValueError:
         return None
     named = found.get("export") if isinstance(found, dict) else None
-    return None if named is None else str(named)
+    return named if named is None or isinstance(named, str) else "of a name that is no text"
