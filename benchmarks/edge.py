@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from traceai.models.transformer import TokenClassifier
 IMAGES = 16
 
 
-def report(rounds: int = 30) -> None:
-    """Print the figures. `rounds`: each measures the three in turn, each first in turn."""
+def report(rounds: int = 36) -> None:
+    """Print the figures. `rounds`: each measures the three, in another order."""
     pictures = _pictures()
     threads = torch.get_num_threads()
     print(f"Edge, {len(pictures)} images from pixels, one at a time, {threads} threads, torch {torch.__version__}")
@@ -99,25 +100,29 @@ def _measured(
     pictures: Sequence[DecodedImage],
     rounds: int,
 ) -> dict[str, list[float]]:
-    """Seconds for all pictures, by candidate and round."""
+    """Seconds for all pictures, by candidate and round; in every order in turn, each after an untimed picture of its own, so that
+    the threads of the one before have come to rest.
+    """
     edge, engine = EdgeEngine(with_), Engine(model)
     pixels = [edge.prepare(picture) for picture in pictures]
 
-    def bare() -> None:
+    def bare(number: int) -> object:
         with torch.inference_mode():
-            for picture in pictures:
-                model.module(torch.from_numpy(engine.prepare(picture)[None]))
+            return model.module(torch.from_numpy(engine.prepare(pictures[number])[None]))
 
-    candidates: list[tuple[str, Callable[[], object]]] = [
-        ("torch", bare),
-        ("without", lambda: [without(one) for one in pixels]),
-        ("with", lambda: [edge.answer(one) for one in pixels]),
-    ]
-    seconds: dict[str, list[float]] = {name: [] for name, _ in candidates}
+    candidates: dict[str, Callable[[int], object]] = {
+        "torch": bare,
+        "without": lambda number: without(pixels[number]),
+        "with": lambda number: edge.answer(pixels[number]),
+    }
+    orders = list(permutations(candidates))
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
-        for name, call in candidates[number % 3 :] + candidates[: number % 3]:
+        for name in orders[number % len(orders)]:
+            candidates[name](0)
             began = time.perf_counter()
-            call()
+            for picture in range(len(pictures)):
+                candidates[name](picture)
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - began)
     return seconds
