@@ -27,6 +27,9 @@ def test_a_version_is_written_told_and_inspected_with(
     proved = run("verify", evidence)
     assert proved.code == 0
     assert "agreed with it on 22 pictures" in " ".join(proved.out.split())
+    replayed = run("decision", "replay", inspected.json[0]["id"])
+    assert replayed.code == 0
+    assert f"runtime export was {identify(out.read_bytes())} and is not named." in replayed.out
     shown = run("model", "show", tiny)
     assert identify(out.read_bytes())[:16] in shown.out
     assert len(run("model", "show", tiny, "--json").json["exports"]) == 1

@@ -95,10 +95,10 @@ def _print(found: "list[tuple[str, Replay | TraceaiError]]") -> None:
         if outcome.recorded_runtime is None:
             console.print(f"{outcome.record.id}: its runtime is not on record.", soft_wrap=True)
         for name in outcome.runtime_differs:
-            then = (outcome.recorded_runtime or {}).get(name)
-            console.print(
-                f"{outcome.record.id}: runtime {name} was {then} and is {outcome.runtime.get(name)}.", soft_wrap=True
+            then, now = (
+                (runtime or {}).get(name, "not named") for runtime in (outcome.recorded_runtime, outcome.runtime)
             )
+            console.print(f"{outcome.record.id}: runtime {name} was {then} and is {now}.", soft_wrap=True)
 
 
 def _heat_map(replayed: "Replay") -> str:
