@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from threading import Event
@@ -37,6 +37,8 @@ from traceai.inspection.recording.draft import Spooled
 from traceai.ledger.verification import verifier
 from traceai.models import registry
 from traceai.sdk import Trace
+
+Sql = Callable[..., list[tuple]]
 
 
 @pytest.fixture
@@ -113,7 +115,9 @@ def test_a_file_that_was_never_registered_is_refused_unread(
         trace.edge_inspector(exported, "press-4")
 
 
-def test_a_registered_file_whose_manifest_is_of_another_version_is_refused(trace: Trace, exported: Path, sql) -> None:  # type: ignore[no-untyped-def]
+def test_a_registered_file_whose_manifest_is_of_another_version_is_refused(
+    trace: Trace, exported: Path, sql: Sql
+) -> None:
     sql("UPDATE model_export SET model_digest = %s", b"\1" * 32)
     with pytest.raises(ExportTamperedError, match="not of that version"):
         trace.edge_inspector(exported, "press-4")
@@ -186,7 +190,7 @@ def test_verification_names_a_decision_of_a_file_that_was_not_registered(
     inspector: EdgeInspector,
     images: list[Path],
     other: str,
-    sql,  # type: ignore[no-untyped-def]
+    sql: Sql,
 ) -> None:
     inspector.inspect(images[0])
     sql(f"UPDATE model_export SET {other}")
@@ -198,7 +202,7 @@ def test_an_environment_that_was_altered_hides_no_decision(
     trace: Trace,
     inspector: EdgeInspector,
     images: list[Path],
-    sql,  # type: ignore[no-untyped-def]
+    sql: Sql,
 ) -> None:
     decision = inspector.inspect(images[0])
     sql("UPDATE runtime SET environment = '[]'")

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, false, select
 from sqlmodel import Session
@@ -25,6 +25,8 @@ from traceai.db.tables import (
 )
 from traceai.errors import DecisionNotFoundError, InputError, RecordError
 from traceai.ledger.entry import Entry
+
+OfVersion = TypeVar("OfVersion", ModelEvent, ModelExport)
 
 LARGEST_PAGE = 1000
 VERDICTS = ("pass", "reject", "undecided", "failed")
@@ -231,21 +233,17 @@ def model_and_snapshot(session: Session, name: str, version: int) -> tuple[Model
 
 def model_events(session: Session, name: str, version: int) -> Sequence[ModelEvent]:
     """The life of a version so far, in ledger order."""
-    query = (
-        select(ModelEvent)
-        .where(ModelEvent.model_name == name, ModelEvent.model_version == version)  # type: ignore[arg-type]
-        .order_by(ModelEvent.journal_index)  # type: ignore[arg-type]
-    )
-    return session.execute(query).scalars().all()
+    return _of_version(session, ModelEvent, name, version)
 
 
 def model_exports(session: Session, name: str, version: int) -> Sequence[ModelExport]:
     """The files that a version was written as, in ledger order."""
-    query = (
-        select(ModelExport)
-        .where(ModelExport.model_name == name, ModelExport.model_version == version)  # type: ignore[arg-type]
-        .order_by(ModelExport.journal_index)  # type: ignore[arg-type]
-    )
+    return _of_version(session, ModelExport, name, version)
+
+
+def _of_version(session: Session, table: type[OfVersion], name: str, version: int) -> Sequence[OfVersion]:
+    c = table_of(table).c
+    query = select(table).where(c.model_name == name, c.model_version == version).order_by(c.journal_index)
     return session.execute(query).scalars().all()
 
 
