@@ -12,6 +12,8 @@ from traceai.errors import RecordError
 
 LARGEST_INTEGER = 2**53 - 1
 _CHANGEABLE = frozenset({dict, list})
+_TEXTS = frozenset({str})
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _REFUSED = (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError)
 
 
@@ -19,7 +21,8 @@ def dumps(value: Any, *, exact: bool = False) -> bytes:
     """The RFC 8785 bytes of a JSON value.
 
     Without floats, canonical JSON is sorted compact JSON with the shortest escapes, which orjson writes many times faster than
-    a JCS library. It sorts names by code point and JCS by UTF-16 code unit: the same for ASCII names. The rest goes to `rfc8785`.
+    a JCS library. It sorts names by code point and JCS by UTF-16 code unit: the same for names that end before the surrogates. The
+    rest goes to `rfc8785`.
 
     Args:
         exact: refuse floats as well: a record holds decimal strings.
@@ -39,23 +42,18 @@ def dumps(value: Any, *, exact: bool = False) -> bytes:
         raise RecordError(f"This value has no canonical form: {error}.") from error
 
 
-class Part(bytes):
-    """The canonical bytes of a value, as they stand within those of the whole."""
-
-    __slots__ = ()
-
-
-def part(value: dict[str, Any] | list[Any]) -> Part:
-    """What a record holds now in a dict or a list, which anybody can change, even meanwhile.
+def part(value: dict[str, Any] | list[Any]) -> bytes:
+    """The canonical bytes of what a record holds now in a dict or a list, which anybody can change, even meanwhile.
 
     Raises:
         RecordError: as `dumps`, exact.
     """
-    return Part(dumps(_copied(value), exact=True))
+    return dumps(_copied(value), exact=True)
 
 
 def dumps_fields(fields: Mapping[str, Any]) -> bytes:
-    """The same bytes as `dumps`, of ASCII names and validated scalars, where objects may be models, and dicts and lists are parts.
+    """The same bytes as `dumps`, of ASCII names and validated scalars, where objects may be models, and dicts and lists are
+    `part`s.
 
     Raises:
         RecordError: as `dumps`.
@@ -95,28 +93,34 @@ def decimal(value: float) -> str:
 
 
 def _compact(value: Any) -> bytes:
-    return orjson.dumps(value, default=_inner, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+    return orjson.dumps(value, default=_inner, option=_OPTIONS)
 
 
 def _inner(value: Any) -> Any:
-    return orjson.Fragment(bytes(value)) if type(value) is Part else vars(value)
+    return orjson.Fragment(value) if type(value) is bytes else vars(value)
 
 
 def _copied(value: Any) -> Any:
     if type(value) is dict:
-        return {name: _copied(item) if type(item) in _CHANGEABLE else item for name, item in tuple(value.items())}
+        copy = value.copy()
+        if not _CHANGEABLE.isdisjoint(map(type, copy.values())):
+            copy = {name: _copied(item) for name, item in copy.items()}
+        return copy
     if type(value) is list:
         return [_copied(item) if type(item) in _CHANGEABLE else item for item in tuple(value)]
     return value
 
 
 def _plain(value: Any, exact: bool) -> bool:
-    """Refuse what has no canonical form; say whether there is no float in it and every name is ASCII."""
+    """Refuse what has no canonical form; say whether there is no float in it and every name ends before the surrogates."""
     if type(value) is dict:
         try:
-            plain = "".join(value).isascii()
+            names = "".join(value)
         except TypeError as error:
             raise RecordError("The names in a record are strings.") from error
+        plain = names.isascii() or max(names) < "\ud800"
+        if _TEXTS.issuperset(map(type, value.values())):
+            return plain
         for item in value.values():
             # Nearly everything in a record is one of these: no call for that.
             kind = type(item)

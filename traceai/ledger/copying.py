@@ -1,6 +1,5 @@
 """Rows into tables: many by COPY, the fastest way in that PostgreSQL has; a few by INSERT, which takes fewer round trips."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from sqlmodel import SQLModel
 
 from traceai.db.tables import table_of
 from traceai.ledger import canonical
+from traceai.ledger.lines import Line
 
 # What the values of a column are sent as. JSON is its own text.
 _SENT: tuple[tuple[type[Any], str], ...] = (
@@ -63,30 +63,6 @@ def copy(
                 into.write_row(_sendable(row, way))
 
 
-class Line(bytes):
-    """A row but for its first column, as a line of a text COPY: values after `escaped`, or `NULL`, with tabs between them."""
-
-    __slots__ = ()
-
-    def values(self) -> list[str | None]:
-        """What PostgreSQL makes of it, each in the text that it reads as a value of its column."""
-        return [None if text == NULL else _ESCAPE.sub(_unescaped, text) for text in self.decode().split("\t")]
-
-
-NULL = "\\N"
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-_TABLE, _BACK, _ESCAPE = str.maketrans(_ESCAPES), {text: sign for sign, text in _ESCAPES.items()}, re.compile(r"\\.")
-
-
-def escaped(text: str) -> str:
-    """`text` as a value in a line of a COPY."""
-    return text.replace("\\", "\\\\") if text.isprintable() else text.translate(_TABLE)
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    return _BACK[found[0]]
-
-
 def copy_lines(
     connection: psycopg.Connection[Any],
     table: type[SQLModel],
@@ -125,9 +101,9 @@ class _Way:
     those of 32-bit integers.
     """
 
-    copy: sql.Composed
-    copy_lines: sql.Composed
-    insert: sql.Composed
+    copy: bytes
+    copy_lines: bytes
+    insert: bytes
     types: list[str]
     documents: list[int]
     integers: list[int]
@@ -140,10 +116,11 @@ def _way(table: type[SQLModel], columns: tuple[str, ...]) -> _Way:
         sql.Identifier(str(table.__tablename__)), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     values = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
+    # As bytes: what is composed is put together again each time it is executed.
     return _Way(
-        copy=sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(into),
-        copy_lines=sql.SQL("COPY {} FROM STDIN (ENCODING 'UTF8')").format(into),
-        insert=sql.SQL("INSERT INTO {} VALUES ({})").format(into, values),
+        copy=sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(into).as_bytes(),
+        copy_lines=sql.SQL("COPY {} FROM STDIN (ENCODING 'UTF8')").format(into).as_bytes(),
+        insert=sql.SQL("INSERT INTO {} VALUES ({})").format(into, values).as_bytes(),
         types=[_sent(kind) for kind in kinds],
         documents=[place for place, kind in enumerate(kinds) if isinstance(kind, JSON)],
         integers=[place for place, kind in enumerate(kinds) if _sent(kind) == "int4"],

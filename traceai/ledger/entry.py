@@ -1,6 +1,8 @@
 """A record as it stands in the journal: its fields with `schema` and `recorded_at`, in canonical bytes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -58,13 +60,15 @@ class Entry:
         return cls(record, recorded_at, data, fields)
 
 
-def fields_of(record: Record, recorded_at: str) -> dict[str, Any]:
+def fields_of(record: Record, recorded_at: str, placed: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """The members of the entry that holds `record`: models as they are, and dicts and lists in their canonical form.
+
+    placed: what only now is known of its fields.
 
     Raises:
         RecordError: a dict or a list that has none.
     """
-    fields = {**vars(record), "schema": record.schema_name, "recorded_at": recorded_at}
+    fields = {**vars(record), **placed, "schema": record.schema_name, "recorded_at": recorded_at}
     for name, value in fields.items():
         if type(value) is dict or type(value) is list:
             fields[name] = canonical.part(value)

@@ -7,6 +7,7 @@ them their places. `append` is the three in a row.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,11 +18,12 @@ from traceai.clock import now, timestamp
 from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
-from traceai.ledger.copying import Line, copy, copy_lines, together
+from traceai.ledger.copying import copy, copy_lines, together
 from traceai.ledger.entry import entry_bytes, fields_of
+from traceai.ledger.lines import Line, line
 from traceai.ledger.merkle import Frontier, leaf_hash
 from traceai.ledger.packing import pack
-from traceai.ledger.projection import TABLES, Columns, columns, line
+from traceai.ledger.projection import TABLES, Columns, columns
 from traceai.ledger.records import Record
 
 # Entries a partition; the same number stands in the migration.
@@ -95,10 +97,12 @@ def seal_at(record: Record, moment: datetime, placed: Mapping[str, Any] = Mappin
     Raises:
         RecordError: a record that has no canonical form, or too long a one.
     """
-    fields = fields_of(record, timestamp(moment))
-    fields.update(placed)
+    fields = fields_of(record, _text_of(moment), placed)
     data = entry_bytes(fields)
     return Sealed(record.id, moment, pack(data), leaf_hash(data), type(record), line(type(record), fields))
+
+
+_text_of = lru_cache(maxsize=1)(timestamp)  # that of a whole group is the same
 
 
 def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[Receipt]:

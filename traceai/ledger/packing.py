@@ -4,9 +4,13 @@ Records resemble each other, so a dictionary of typical records saves three quar
 stays insert-only, and every entry can be read alone. The stored form is no part of the evidence. Hashes are over the entry.
 
     {...                 the entry itself, which begins with a brace
-    0x01 frame           a Zstandard frame (RFC 8878) with its content size, compressed with dictionary 1
+    0x02 frame           a Zstandard frame (RFC 8878) with its content size, compressed with dictionary 2
+    0x01 frame           the same with dictionary 1: read, and no longer written
 
-Law: `unpack(pack(entry)) == entry`. Dictionary 1 is `dictionary-1.txt`; another dictionary will be another first byte.
+Law: `unpack(pack(entry)) == entry`. Dictionary 1 (`dictionary-1.txt`) is typical records. Dictionary 2 (`dictionary-2.zstd`) is the
+same text behind the entropy tables of what it leaves to be coded, which a frame then need not bring: the tables of Zstandard's
+ZDICT_finalizeDictionary, from decisions that differ in everything that decisions differ in. Another dictionary will be another
+first byte.
 """
 
 import threading
@@ -18,20 +22,26 @@ from traceai.errors import RecordError
 
 # The entry bundles of tlog-tiles state an entry's length in 16 bits.
 LONGEST_ENTRY = 2**16 - 1
-DICTIONARY_1 = files("traceai.ledger").joinpath("dictionary-1.txt").read_bytes()
-_PACKED_1 = b"\x01"
-_LEVEL = 3
+_BESIDE = files("traceai.ledger")
+DICTIONARY_1 = _BESIDE.joinpath("dictionary-1.txt").read_bytes()
+DICTIONARY_2 = _BESIDE.joinpath("dictionary-2.zstd").read_bytes()
+_PACKED_1, _PACKED_2 = b"\x01", b"\x02"
+_LEVEL = 1
 
 
 class _Codec(threading.local):
     """Compression contexts are not for two threads at once."""
 
     def __init__(self) -> None:
-        dictionary = zstandard.ZstdCompressionDict(DICTIONARY_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        first = zstandard.ZstdCompressionDict(DICTIONARY_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        second = zstandard.ZstdCompressionDict(DICTIONARY_2, dict_type=zstandard.DICT_TYPE_FULLDICT)
         self.compress = zstandard.ZstdCompressor(
-            level=_LEVEL, dict_data=dictionary, write_content_size=True, write_checksum=False, write_dict_id=False
+            level=_LEVEL, dict_data=second, write_content_size=True, write_checksum=False, write_dict_id=False
         ).compress
-        self.decompress = zstandard.ZstdDecompressor(dict_data=dictionary).decompress
+        self.decompress = {
+            _PACKED_1: zstandard.ZstdDecompressor(dict_data=first).decompress,
+            _PACKED_2: zstandard.ZstdDecompressor(dict_data=second).decompress,
+        }
 
 
 _codec = _Codec()
@@ -47,7 +57,7 @@ def pack(entry: bytes) -> bytes:
         raise RecordError(f"An entry has at most {LONGEST_ENTRY} bytes and this one has {len(entry)}.")
     if not entry.startswith(b"{"):
         raise RecordError("A journal entry is a JSON object.")
-    packed = _PACKED_1 + _codec.compress(entry)
+    packed = _PACKED_2 + _codec.compress(entry)
     return packed if len(packed) < len(entry) else entry
 
 
@@ -57,7 +67,8 @@ def unpack(stored: bytes) -> bytes:
     Raises:
         RecordError: not a stored form, or one of more than `LONGEST_ENTRY` bytes. Nothing larger is ever allocated.
     """
-    if stored[:1] != _PACKED_1:
+    decompress = _codec.decompress.get(stored[:1])
+    if decompress is None:
         if stored[:1] != b"{" or len(stored) > LONGEST_ENTRY:
             raise RecordError("These bytes are no stored journal entry.")
         return stored
@@ -65,6 +76,6 @@ def unpack(stored: bytes) -> bytes:
     try:
         if not 0 <= zstandard.frame_content_size(frame) <= LONGEST_ENTRY:
             raise RecordError("This stored journal entry states no length, or one that no entry has.")
-        return bytes(_codec.decompress(frame, allow_extra_data=False))
+        return bytes(decompress(frame, allow_extra_data=False))
     except zstandard.ZstdError as error:
         raise RecordError(f"This stored journal entry cannot be decompressed: {error}.") from error

@@ -19,9 +19,7 @@ from pydantic import BaseModel
 from pydantic.types import StringConstraints
 
 from traceai.db import tables
-from traceai.errors import RecordError
 from traceai.ledger import records
-from traceai.ledger.copying import NULL, Line, escaped
 from traceai.ledger.entry import Entry
 from traceai.ledger.records import Record
 
@@ -93,19 +91,12 @@ _KINDS: tuple[tuple[Any, Kind], ...] = (
     (records.DecimalString, Kind.NUMBER),
     (get_type_hints(Record, include_extras=True)["salt"], Kind.BYTES),
 )
-# What a value of a record becomes in Python, and in a line of a COPY; the other kinds stay as they are.
+# What a value of a record becomes in Python; the other kinds stay as they are.
 _VALUES: dict[Kind, Callable[[Any], Any]] = {
     Kind.NUMBER: Decimal,
     Kind.BYTES: bytes.fromhex,
     Kind.UUID: uuid.UUID,
     Kind.TIME: datetime.fromisoformat,  # a record holds no other times than canonical ones
-}
-_TEXTS: dict[Kind, Callable[[Any], str]] = {
-    Kind.TEXT: escaped,
-    Kind.INTEGER: int.__repr__,
-    Kind.BOOLEAN: bool.__repr__,
-    Kind.BYTES: escaped("\\x").__add__,
-    Kind.JSON: lambda part: escaped(part.decode()),
 }
 
 
@@ -125,52 +116,22 @@ def columns(record_type: type[Record]) -> tuple[str, ...]:
 
 def values(record_type: type[Record], fields: dict[str, Any]) -> list[Any]:
     """What the row of an entry with the JSON value `fields` holds, its `journal_index` aside, in the order of `columns`."""
-    return _read(_runs(record_type, as_text=False), fields, None)
-
-
-def line(record_type: type[Record], fields: dict[str, Any]) -> Line:
-    """The same row, as PostgreSQL reads it, of an entry with the members `fields` (`entry.fields_of`).
-
-    Raises:
-        RecordError: a value of another type than its field has, which no validated record holds.
-    """
-    try:
-        return Line("\t".join(_read(_runs(record_type, as_text=True), fields, NULL)).encode())
-    except (TypeError, AttributeError) as error:
-        raise RecordError(
-            f"A value of this {record_type.schema_name} record is not of its field's type: {error}."
-        ) from error
-
-
-_Run = tuple[tuple[str, ...], list[tuple[str, Callable[[Any], Any] | None]]]
-
-
-def _read(runs: list[_Run], fields: dict[str, Any], null: Any) -> list[Any]:
-    found: list[Any] = []
-    for path, leaves_there in runs:
+    found: list[Any] = [_VALUES[Kind.TIME](fields["recorded_at"])]
+    for path, run in runs(record_type):
         there: Any = fields
         for name in path:
             there = there and there[name]
-            if isinstance(there, BaseModel):
-                there = vars(there)
-        if there is None:
-            found += [null] * len(leaves_there)
-            continue
-        for name, into in leaves_there:
-            value = there[name]
-            found.append(null if value is None else value if into is None else into(value))
+        for leaf in run:
+            value = there and there[leaf.path[-1]]
+            into = None if value is None else _VALUES.get(leaf.kind)
+            found.append(into(value) if into else value)
     return found
 
 
 @cache
-def _runs(record_type: type[Record], as_text: bool) -> list[_Run]:
-    """The columns in order, those beside each other together: the path to their object, each one's name there, what converts it."""
-    into: dict[Kind, Callable[[Any], Any]] = _TEXTS if as_text else _VALUES
-    recorded_at: _Run = ((), [("recorded_at", into.get(Kind.TIME))])
-    return [recorded_at] + [
-        (path, [(leaf.path[-1], into.get(leaf.kind)) for leaf in run])
-        for path, run in groupby(leaves(record_type), key=lambda leaf: leaf.path[:-1])
-    ]
+def runs(record_type: type[Record]) -> tuple[tuple[tuple[str, ...], tuple[Leaf, ...]], ...]:
+    """The values in the order of their columns, those of one object that stand beside each other together, behind its path."""
+    return tuple((path, tuple(run)) for path, run in groupby(leaves(record_type), key=lambda leaf: leaf.path[:-1]))
 
 
 @cache
