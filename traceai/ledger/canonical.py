@@ -52,8 +52,7 @@ def part(value: dict[str, Any] | list[Any]) -> bytes:
 
 
 def dumps_fields(fields: Mapping[str, Any]) -> bytes:
-    """The same bytes as `dumps`, of ASCII names and validated scalars, where objects may be models, and dicts and lists are
-    `part`s.
+    """The same bytes as `dumps`, of an object whose names are ASCII and whose scalars are validated; what is neither is a `part`.
 
     Raises:
         RecordError: as `dumps`.

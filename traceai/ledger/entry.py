@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from traceai.errors import RecordError
 from traceai.ledger import canonical
 from traceai.ledger.packing import LONGEST_ENTRY
-from traceai.ledger.records import SCHEMAS, Record, of_the_calendar
+from traceai.ledger.records import SCHEMAS, Frozen, Record, of_the_calendar
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Entry:
 
 
 def fields_of(record: Record, recorded_at: str, placed: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """The members of the entry that holds `record`: models as they are, and dicts and lists in their canonical form.
+    """The members of the entry that holds `record`: objects as what they hold, and dicts and lists in their canonical form.
 
     placed: what only now is known of its fields.
 
@@ -70,8 +70,13 @@ def fields_of(record: Record, recorded_at: str, placed: Mapping[str, Any] = Mapp
     """
     fields = {**vars(record), **placed, "schema": record.schema_name, "recorded_at": recorded_at}
     for name, value in fields.items():
-        if type(value) is dict or type(value) is list:
+        kind = type(value)
+        if kind is str or kind is int or value is None:
+            continue
+        if kind is dict or kind is list:
             fields[name] = canonical.part(value)
+        elif isinstance(value, Frozen):
+            fields[name] = vars(value)
     return fields
 
 

@@ -52,7 +52,7 @@ def line(record_type: type[Record], fields: dict[str, Any]) -> Line:
             values += read(fields)
         else:
             members = fields[name]
-            values += nothing if members is None else read(vars(members))
+            values += nothing if members is None else read(members)
     try:
         for place, into in way.conversions:
             if (value := values[place]) is not None:
