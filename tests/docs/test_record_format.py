@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+import zstandard
 from pydantic import BaseModel, JsonValue
 
 from tests.docs.markdown import Section, code, printed, programs, read, sections
@@ -132,16 +133,21 @@ def parts_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_a_stored_entry_is_read_as_the_page_says(tmp_path: Path) -> None:
     section = SECTIONS["Storage"].body
-    assert code(section, "text")[0] == hashlib.sha256(packing.DICTIONARY_1).hexdigest() + "\n"
-    assert f"{len(packing.DICTIONARY_1):,} bytes" in section
+    dictionaries = {"dictionary-1.txt": packing.DICTIONARY_1, "dictionary-2.zstd": packing.DICTIONARY_2}
+    assert code(section, "text")[0] == "".join(
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in dictionaries.items()
+    )
+    assert all(f"{len(content):,} bytes" in section for content in dictionaries.values())
     entry = code(SECTIONS["Worked example"].body, "json")[0].removesuffix("\n").encode()
-    path = tmp_path / "dictionary"
-    path.write_bytes(packing.DICTIONARY_1)
-    for stored in (packing.pack(entry), entry):
-        names: dict[str, object] = {"path": path, "stored": stored}
+    for name, content in dictionaries.items():
+        (tmp_path / name).write_bytes(content)
+    first = zstandard.ZstdCompressionDict(packing.DICTIONARY_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    of_before = b"\x01" + zstandard.ZstdCompressor(level=3, dict_data=first).compress(entry)
+    for stored in (packing.pack(entry), of_before, entry):
+        names: dict[str, object] = {"folder": tmp_path, "stored": stored}
         exec(code(section, "py")[0], names)
         assert names["entry"] == entry == packing.unpack(stored)
-    assert packing.pack(entry)[0] == 1
+    assert packing.pack(entry)[0] == 2
 
 
 def test_the_example_is_an_entry_and_has_the_stated_length_and_leaf_hash() -> None:

@@ -160,7 +160,7 @@ def test_a_record_that_is_changed_meanwhile_has_one_form() -> None:
     try:
         for _ in range(300):
             (sealed,) = log.seal([record])
-            said = orjson.dumps(orjson.loads(unpack(sealed.packed))["scope"]).decode()
+            said = orjson.dumps(orjson.loads(unpack(sealed.journal.values[0]))["scope"]).decode()
             assert said in sealed.line.values()
     finally:
         ended.set()

@@ -1,10 +1,11 @@
 """Rows into tables: many by COPY, the fastest way in that PostgreSQL has; a few by INSERT, which takes fewer round trips."""
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -77,6 +78,39 @@ def copy_lines(
             return
         with cursor.copy(way.copy_lines) as into:
             into.write(b"".join([b"%d\t%b\n" % row for row in rows]))
+
+
+class Tail(NamedTuple):
+    """The columns of a row after the first, an integer of 64 bits; all of them are bytes. `form`: as a binary COPY takes them."""
+
+    values: tuple[bytes, ...]
+    form: bytes
+
+
+def tail(*values: bytes) -> Tail:
+    return Tail(values, b"".join([part for value in values for part in (_LENGTH(len(value)), value)]))
+
+
+def copy_tails(
+    connection: psycopg.Connection[Any],
+    table: type[SQLModel],
+    columns: Sequence[str],
+    rows: Sequence[tuple[int, Tail]],
+) -> None:
+    """As `copy`, of rows that lack only their first column."""
+    way = _way(table, tuple(columns))
+    with connection.cursor() as cursor:
+        if len(rows) <= FEW:
+            cursor.executemany(way.insert, [(first, *row.values) for first, row in rows])
+            return
+        # The file format of PostgreSQL's COPY: how many columns, and each behind its length.
+        count = len(columns)
+        with cursor.copy(way.copy) as into:
+            into.write(_HEADER + b"".join([_FIRST(count, 8, first) + row.form for first, row in rows]) + _TRAILER)
+
+
+_HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+_LENGTH, _FIRST = struct.Struct("!i").pack, struct.Struct("!hiq").pack
 
 
 def _sendable(row: Sequence[Any], way: "_Way") -> Sequence[Any]:

@@ -18,7 +18,7 @@ from traceai.clock import now, timestamp
 from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
-from traceai.ledger.copying import copy, copy_lines, together
+from traceai.ledger.copying import Tail, copy, copy_lines, copy_tails, tail, together
 from traceai.ledger.entry import entry_bytes, fields_of
 from traceai.ledger.lines import Line, line
 from traceai.ledger.merkle import Frontier, leaf_hash
@@ -56,14 +56,18 @@ class StoredHead(Head):
 
 
 class Sealed(NamedTuple):
-    """An entry that lacks nothing but its place: its bytes as they are stored, their hash, and its row without the index."""
+    """An entry that lacks nothing but its place: its row in the journal, the packed bytes and their hash, and its own row."""
 
     id: str
     recorded_at: datetime
-    packed: bytes
     leaf_hash: bytes
+    journal: Tail
     record_type: type[Record]
     line: Line
+
+    def receipt(self, index: int) -> Receipt:
+        """What to hand out once it stands at `index`, and the transaction is committed."""
+        return Receipt(self.id, index, self.leaf_hash, self.recorded_at)
 
 
 def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
@@ -78,7 +82,8 @@ def append(session: Session, records: Sequence[Record]) -> list[Receipt]:
     if not records:
         return []
     sealed = seal(records)
-    return write(session, lock(session), sealed)
+    first = write(session, lock(session), sealed)
+    return [entry.receipt(index) for index, entry in enumerate(sealed, start=first)]
 
 
 def seal(records: Iterable[Record]) -> list[Sealed]:
@@ -99,14 +104,20 @@ def seal_at(record: Record, moment: datetime, placed: Mapping[str, Any] = Mappin
     """
     fields = fields_of(record, _text_of(moment), placed)
     data = entry_bytes(fields)
-    return Sealed(record.id, moment, pack(data), leaf_hash(data), type(record), line(type(record), fields))
+    leaf = leaf_hash(data)
+    return Sealed(record.id, moment, leaf, tail(pack(data), leaf), type(record), line(type(record), fields))
 
 
 _text_of = lru_cache(maxsize=1)(timestamp)  # that of a whole group is the same
 
 
-def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[Receipt]:
+def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> int:
     """Give entries their places after `head`, whose lock the transaction of `session` holds until it ends.
+
+    Others wait for that lock, so what can be done without it belongs before or after this.
+
+    Returns:
+        The index of the first.
 
     Raises:
         LedgerRolledBackError, LedgerForkedError: the journal is not the one that this home signed (`ledger.guard`).
@@ -118,11 +129,11 @@ def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[
     journal, nodes = [], []
     rows: dict[type[Record], list[tuple[int, Line]]] = {}
     for index, entry in enumerate(sealed, start=head.size):
-        journal.append((index, entry.packed, entry.leaf_hash))
+        journal.append((index, entry.journal))
         rows.setdefault(entry.record_type, []).append((index, entry.line))
         nodes += frontier.append(entry.leaf_hash)
     with together(connection, len(sealed)):
-        copy(connection, Journal, ("index", "entry", "leaf_hash"), journal)
+        copy_tails(connection, Journal, ("index", "entry", "leaf_hash"), journal)
         for record_type, found in rows.items():
             copy_lines(connection, TABLES[record_type], columns(record_type), found)
         if nodes:
@@ -131,10 +142,7 @@ def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> list[
             "UPDATE ledger_head SET size = %s, root = %s, frontier = %s",
             [frontier.size, frontier.root(), bytes(frontier)],
         )
-    return [
-        Receipt(entry.id, index, entry.leaf_hash, entry.recorded_at)
-        for index, entry in enumerate(sealed, start=head.size)
-    ]
+    return head.size
 
 
 def enter(session: Session, rows: Mapping[type[Evidence], Sequence[Columns]]) -> None:

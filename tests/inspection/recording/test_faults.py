@@ -200,9 +200,9 @@ def test_a_connection_cut_in_the_middle_of_a_copy_leaves_nothing_behind_and_is_m
 
         return cut
 
-    monkeypatch.setattr(log, "copy", cutting(log.copy))
     monkeypatch.setattr(log, "copy_lines", cutting(log.copy_lines))
-    monkeypatch.setattr(writer, "copy", cutting(writer.copy))
+    monkeypatch.setattr(log, "copy_tails", cutting(log.copy_tails))
+    monkeypatch.setattr(writer, "copy_tails", cutting(writer.copy_tails))
     found = results([recorder.submit(draft(number)) for number in range(2, 40)])
     assert len(cuts) == 1
     assert {type(one) for one in found} == {Recorded}

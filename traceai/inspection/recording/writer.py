@@ -1,7 +1,7 @@
 """Drafts into the ledger: numbers, places and rows for a group of them in one transaction, each at most once."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from traceai.errors import (
 )
 from traceai.inspection.recording.draft import Draft, Recorded
 from traceai.ledger import log, records
-from traceai.ledger.copying import copy, together
+from traceai.ledger.copying import Tail, copy_tails, tail, together
 from traceai.ledger.log import Receipt, Sealed, StoredHead
 from traceai.models import registry
 
@@ -51,10 +51,18 @@ class _RacedError(Exception):
     """Somebody else recorded one of these while they were prepared."""
 
 
-class _Ready(NamedTuple):
-    draft: Draft
-    number: int | None
-    sealed: Sealed
+class _Group(NamedTuple):
+    """Drafts with their entries, made before the lock for which others wait.
+
+    numbers: their numbers, where they have one. maps: the heat maps with the place of their draft. last: the last number of every
+    station behind them. environments: those that they name, by digest.
+    """
+
+    numbers: list[int | None]
+    sealed: list[Sealed]
+    maps: list[tuple[int, Tail]]
+    last: dict[str, int]
+    environments: dict[str, Mapping[str, Any]]
 
 
 class Writer:
@@ -126,29 +134,38 @@ class Writer:
             connection = log.driver(session)
             since = self._look_up(connection, asked, first, outcomes)
             fresh = [draft for reference, draft in reversed(first.items()) if reference not in outcomes]
-            ready = _seal(fresh, self._numbers, outcomes)
-            head, last, newest = self._lock(connection, fresh)
+            group = _seal(fresh, self._numbers, outcomes)
+            stations = {draft.station for draft in fresh}
+            models = {model for draft in fresh if (model := draft.model) is not None}
+            sealed = len(outcomes)
+            head, last, newest = self._lock(connection, stations)
             if head.size != since and asked and self._found(connection, asked, since):
                 raise _RacedError
-            self._refuse(session, fresh, last, outcomes, None if decided else newest)
-            accepted = [draft for draft in fresh if draft.record.id not in outcomes]
-            if len(accepted) != len(ready) or any(last[name] != self._numbers.get(name, 0) for name in last):
-                ready = _seal(accepted, last, outcomes)
-            environments = self._environments_of(connection, ready)
-            entries = [*log.seal(environments), *(one.sealed for one in ready)]
-            receipts = log.write(session, head, entries)[len(environments) :] if entries else []
-            last |= {one.draft.station: one.number for one in ready if one.number}
-            with together(connection, len(ready)):
-                self._enter_maps(connection, ready, receipts)
+            retired = set() if decided else self._retired_of(session, models, newest)
+            if retired or not stations <= last.keys():
+                _refuse(fresh, last.keys(), retired, outcomes)
+            if len(outcomes) > sealed or any(last[name] != self._numbers.get(name, 0) for name in last):
+                group = _seal([draft for draft in fresh if draft.record.id not in outcomes], last, outcomes)
+            environments = self._environments_of(connection, group)
+            entries = [*log.seal(environments), *group.sealed]
+            start = log.write(session, head, entries) + len(environments) if entries else 0
+            moved = {name: number for name in sorted(last) if (number := group.last.get(name, 0)) > last[name]}
+            with together(connection, len(group.sealed)):
+                if group.maps:
+                    maps = [(start + place, grid) for place, grid in group.maps]
+                    copy_tails(connection, HeatMap, ("journal_index", "grid"), maps)
                 connection.cursor().executemany(
                     "UPDATE station SET last_seq = %s WHERE name = %s",
-                    [(last[name], name) for name in sorted({one.draft.station for one in ready if one.number})],
+                    [(number, name) for name, number in moved.items()],
                 )
-        self._numbers |= last
+        self._numbers |= last | moved
         self._environments |= {record.digest for record in environments}
-        for one, receipt in zip(ready, receipts, strict=True):
-            outcomes[receipt.id] = Recorded(receipt, one.number)
-        return [_told(draft, first[draft.record.id], outcomes[draft.record.id]) for draft in drafts]
+        for index, (entry, station_seq) in enumerate(zip(group.sealed, group.numbers, strict=True), start):
+            outcomes[entry.id] = Recorded(entry.receipt(index), station_seq)
+        return [
+            outcomes[draft.record.id] if (one := first[draft.record.id]) is draft else _told(draft, one, outcomes)
+            for draft in drafts
+        ]
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
@@ -211,7 +228,7 @@ class Writer:
         return connection.execute(_ON_RECORD, parameters).fetchall()
 
     def _lock(
-        self, connection: psycopg.Connection[Any], drafts: Sequence[Draft]
+        self, connection: psycopg.Connection[Any], stations: Iterable[str]
     ) -> tuple[StoredHead, dict[str, int], int]:
         """Take the lock, without which no number is handed out and no version retired.
 
@@ -220,54 +237,25 @@ class Writer:
         """
         with connection.pipeline():
             answer = log.ask_for_lock(connection)
-            stations = connection.execute(
-                "SELECT name, last_seq, audit_pass_probability FROM station WHERE name = ANY(%s)",
-                [list({draft.station for draft in drafts})],
+            found = connection.execute(
+                "SELECT name, last_seq, audit_pass_probability FROM station WHERE name = ANY(%s)", [list(stations)]
             )
             events = connection.execute("SELECT coalesce(max(journal_index), -1) FROM model_event")
-            head, rows, ((newest,),) = log.locked(answer), stations.fetchall(), events.fetchall()
+            head, rows, ((newest,),) = log.locked(answer), found.fetchall(), events.fetchall()
         self.audit |= {name: probability for name, _, probability in rows}
         return head, {name: last for name, last, _ in rows}, newest
 
-    def _refuse(
-        self,
-        session: Session,
-        drafts: Sequence[Draft],
-        stations: Mapping[str, int],
-        outcomes: dict[str, Outcome],
-        newest: int | None,
-    ) -> None:
-        """Settle the drafts of stations that there are not, and those of models that were retired.
-
-        newest: where the last event in the life of any version stands; None where a retired model is no reason to refuse.
-        """
-        models = {model for draft in drafts if (model := draft.model) is not None}
-        retired = set() if newest is None else self._retired_of(session, models, newest)
-        if not retired and all(draft.station in stations for draft in drafts):
-            return
-        for draft in drafts:
-            if draft.station not in stations:
-                outcomes[draft.record.id] = StationNotFoundError(
-                    f"There is no station {draft.station}; add it with `traceai station add {draft.station}`."
-                )
-            elif draft.model in retired and draft.model is not None:
-                name, version = draft.model
-                outcomes[draft.record.id] = ModelStateError(f"{name}@{version} is retired; choose another version.")
-
     def _retired_of(self, session: Session, models: set[tuple[str, int]], newest: int) -> set[tuple[str, int]]:
+        """newest: where the last event in the life of any version stands."""
         if newest != self._events:
             self._events, self._retired = newest, {}
         for model in models - self._retired.keys():
             self._retired[model] = registry.state(session, *model) == "retired"
         return {model for model in models if self._retired[model]}
 
-    def _environments_of(self, connection: psycopg.Connection[Any], ready: Sequence[_Ready]) -> list[records.Runtime]:
+    def _environments_of(self, connection: psycopg.Connection[Any], group: _Group) -> list[records.Runtime]:
         """The environments that these decisions name and nobody recorded yet."""
-        named = {
-            one.draft.record.runtime: one.draft.environment
-            for one in ready
-            if isinstance(one.draft.record, records.Inspection)
-        }
+        named = group.environments
         unknown = named.keys() - self._environments
         if not unknown:
             return []
@@ -275,39 +263,51 @@ class Writer:
         rows = connection.execute(query, [[bytes.fromhex(digest) for digest in unknown]]).fetchall()
         on_record = {digest.hex() for (digest,) in rows}
         self._environments |= on_record
-        return [records.Runtime(digest=digest, environment=dict(named[digest] or {})) for digest in unknown - on_record]
-
-    @staticmethod
-    def _enter_maps(connection: psycopg.Connection[Any], ready: Sequence[_Ready], receipts: Sequence[Receipt]) -> None:
-        maps = [
-            (receipt.index, one.draft.grid)
-            for one, receipt in zip(ready, receipts, strict=True)
-            if one.draft.grid is not None
-        ]
-        if maps:
-            copy(connection, HeatMap, ("journal_index", "grid"), maps)
+        return [records.Runtime(digest=digest, environment=dict(named[digest])) for digest in unknown - on_record]
 
 
-def _seal(drafts: Sequence[Draft], last: Mapping[str, int], outcomes: dict[str, Outcome]) -> list[_Ready]:
+def _seal(drafts: Sequence[Draft], last: Mapping[str, int], outcomes: dict[str, Outcome]) -> _Group:
     """Number the drafts from the last number of their station on, and make their entries. What has no entry is settled."""
-    numbers, ready, moment = dict(last), [], now()
+    group, moment = _Group([], [], [], dict(last), {}), now()
     for draft in drafts:
-        number = numbers.get(draft.station, 0) + 1 if draft.is_numbered else None
+        record = draft.record
+        number = None if isinstance(record, records.Gap) else group.last.get(record.station, 0) + 1
         try:
-            sealed = log.seal_at(draft.record, moment, {} if number is None else {"station_seq": number})
+            sealed = log.seal_at(record, moment, {} if number is None else {"station_seq": number})
         except RecordError as error:
-            outcomes[draft.record.id] = error
+            outcomes[record.id] = error
             continue
         if number is not None:
-            numbers[draft.station] = number
-        ready.append(_Ready(draft, number, sealed))
-    return ready
+            group.last[record.station] = number
+        if isinstance(record, records.Inspection):
+            group.environments[record.runtime] = draft.environment or {}
+        if draft.grid is not None:
+            group.maps.append((len(group.sealed), tail(draft.grid)))
+        group.numbers.append(number)
+        group.sealed.append(sealed)
+    return group
 
 
-def _told(draft: Draft, first: Draft, outcome: Outcome) -> Outcome:
-    """`outcome` is that of the first draft of this id in the group."""
-    if draft is first:
-        return outcome
+def _refuse(
+    drafts: Sequence[Draft],
+    stations: Collection[str],
+    retired: Collection[tuple[str, int]],
+    outcomes: dict[str, Outcome],
+) -> None:
+    """Settle the drafts of stations that there are not, and those of models that were retired."""
+    for draft in drafts:
+        if draft.station not in stations:
+            outcomes[draft.record.id] = StationNotFoundError(
+                f"There is no station {draft.station}; add it with `traceai station add {draft.station}`."
+            )
+        elif draft.model in retired and draft.model is not None:
+            name, version = draft.model
+            outcomes[draft.record.id] = ModelStateError(f"{name}@{version} is retired; choose another version.")
+
+
+def _told(draft: Draft, first: Draft, outcomes: Mapping[str, Outcome]) -> Outcome:
+    """What became of a draft that is not the first of its id in the group."""
+    outcome = outcomes[draft.record.id]
     if draft.subject != first.subject:
         return _taken(draft.record.id)
     return replace(outcome, earlier=True) if isinstance(outcome, Recorded) else outcome
