@@ -4,6 +4,8 @@ import math
 import struct
 import sys
 import threading
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from pydantic import ValidationError
 
 from tests.ledger.generated import fields
 from tests.ledger.recording import gap
+from traceai.clock import parse_timestamp
 from traceai.errors import RecordError
-from traceai.ledger import canonical, log, records
-from traceai.ledger.entry import Entry
+from traceai.ledger import canonical, lines, log, projection, records
+from traceai.ledger.entry import Entry, fields_of
 from traceai.ledger.packing import unpack
 from traceai.ledger.records import SCHEMAS
 
@@ -51,6 +54,20 @@ def review(**changes: object) -> records.Review:
 @given(JSON)
 def test_canonical_bytes_read_back_as_the_value(value: object) -> None:
     assert canonical.loads(canonical.dumps(value)) == value
+
+
+@settings(deadline=None, max_examples=300)
+@given(JSON.filter(lambda value: isinstance(value, dict | list)))
+def test_what_a_record_holds_has_its_canonical_form_in_parts(value: dict[str, object] | list[object]) -> None:
+    assert canonical.part(value) == rfc8785.dumps(value)
+    texts = {str(name): repr(item) for name, item in value.items()} if isinstance(value, dict) else {}
+    assert canonical.part(texts) == rfc8785.dumps(texts)
+
+
+@pytest.mark.parametrize("names", ["ab", "äß", "\ud7ff\ue000", "\ue000\U0001f600", "z\U0001f600\ufb33", ""])
+def test_names_beyond_ascii_are_sorted_as_the_reference_library_does(names: str) -> None:
+    value = dict.fromkeys(names, "1") | {"": "2", names: "3"}
+    assert canonical.dumps(value) == canonical.part(value) == rfc8785.dumps(value)
 
 
 def test_names_are_sorted_by_utf16_code_units() -> None:
@@ -102,6 +119,36 @@ def test_an_entry_is_the_canonical_form_of_its_record(schema: str) -> None:
         record = record_type.model_validate(values)
         value = record.model_dump(mode="json") | {"schema": schema, "recorded_at": AT}
         assert Entry.seal(record, AT).data == rfc8785.dumps(value)
+
+    law()
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_line_says_what_the_row_of_the_entry_holds(schema: str) -> None:
+    record_type = SCHEMAS[schema]
+
+    @settings(deadline=None, max_examples=50)
+    @given(fields(record_type), st.sampled_from(["", "None", "\\N", "a\tb", "\\x", "c:\\new\\temp", "\r\n"]))
+    def law(values: dict[str, Any], odd: str) -> None:
+        free = [name for name, kind in record_type.__annotations__.items() if kind is records.Text]
+        record = record_type.model_validate(values | dict.fromkeys(free, odd))
+        entry = Entry.seal(record, AT)
+        said = lines.line(record_type, fields_of(record, AT)).values()
+        held = projection.values(record_type, entry.fields)
+        for text, value in zip(said, held, strict=True):
+            match value:
+                case bytes():
+                    assert text == f"\\x{value.hex()}"
+                case datetime():
+                    assert parse_timestamp(str(text)) == value
+                case Decimal():
+                    assert Decimal(str(text)) == value
+                case dict() | list():
+                    assert orjson.loads(str(text)) == value
+                case None | str():
+                    assert text == value
+                case _:
+                    assert text == str(value)
 
     law()
 

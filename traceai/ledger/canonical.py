@@ -12,7 +12,6 @@ from traceai.errors import RecordError
 
 LARGEST_INTEGER = 2**53 - 1
 _CHANGEABLE = frozenset({dict, list})
-_TEXTS = frozenset({str})
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _REFUSED = (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError)
 
@@ -48,6 +47,8 @@ def part(value: dict[str, Any] | list[Any]) -> bytes:
     Raises:
         RecordError: as `dumps`, exact.
     """
+    if type(value) is dict and _is_texts(copied := value.copy()):
+        return dumps_fields(copied)  # classes and their numbers, in every decision
     return dumps(_copied(value), exact=True)
 
 
@@ -99,12 +100,18 @@ def _inner(value: Any) -> Any:
     return orjson.Fragment(value) if type(value) is bytes else vars(value)
 
 
+def _is_texts(value: dict[Any, Any]) -> bool:
+    """Whether all names and values are strings, and the names ASCII."""
+    try:
+        "".join(value.values())
+        return "".join(value).isascii()
+    except TypeError:
+        return False
+
+
 def _copied(value: Any) -> Any:
     if type(value) is dict:
-        copy = value.copy()
-        if not _CHANGEABLE.isdisjoint(map(type, copy.values())):
-            copy = {name: _copied(item) for name, item in copy.items()}
-        return copy
+        return {name: _copied(item) if type(item) in _CHANGEABLE else item for name, item in tuple(value.items())}
     if type(value) is list:
         return [_copied(item) if type(item) in _CHANGEABLE else item for item in tuple(value)]
     return value
@@ -118,8 +125,6 @@ def _plain(value: Any, exact: bool) -> bool:
         except TypeError as error:
             raise RecordError("The names in a record are strings.") from error
         plain = names.isascii() or max(names) < "\ud800"
-        if _TEXTS.issuperset(map(type, value.values())):
-            return plain
         for item in value.values():
             # Nearly everything in a record is one of these: no call for that.
             kind = type(item)

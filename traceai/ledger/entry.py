@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from traceai.errors import RecordError
 from traceai.ledger import canonical
 from traceai.ledger.packing import LONGEST_ENTRY
-from traceai.ledger.records import SCHEMAS, Frozen, Record, of_the_calendar
+from traceai.ledger.records import SCHEMAS, Record, of_the_calendar
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def fields_of(record: Record, recorded_at: str, placed: Mapping[str, Any] = Mapp
             continue
         if kind is dict or kind is list:
             fields[name] = canonical.part(value)
-        elif isinstance(value, Frozen):
-            fields[name] = vars(value)
+        else:  # asking pydantic whether this is a model takes longer than all the rest
+            fields[name] = getattr(value, "__dict__", value)
     return fields
 
 
