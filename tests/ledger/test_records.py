@@ -35,6 +35,10 @@ JSON = st.recursive(
 AT = "2026-01-31T06:00:00.000000Z"
 
 
+class Odd(str):
+    __slots__ = ()
+
+
 def review(**changes: object) -> records.Review:
     return records.Review.model_validate(
         {
@@ -185,6 +189,10 @@ def test_a_record_that_was_never_validated_is_not_sealed() -> None:
         records.Review.model_construct(**given | change)
         for change in ({"note": 1.5}, {"note": b"x"}, {"inspection_id": 7}, {"inspection_leaf": 7}, {"truth": 1})
     ]
+    unchecked += [
+        records.InspectionFailed.model_construct(**failed | {"image": records.Image()} | change)
+        for change in ({"part": {"product": "x"}}, {"part": "x"}, {"image": 7}, {"trigger": "9"})
+    ]
     for record in (*unchecked, records.InspectionFailed.model_validate(failed)):
         with pytest.raises(RecordError):
             log.seal([record])
@@ -217,7 +225,7 @@ def test_a_record_that_is_changed_meanwhile_has_one_form() -> None:
 
 def test_what_was_put_into_a_record_later_is_looked_at_too() -> None:
     record = records.ReportIssued(kind="audit", sha256="2" * 64, scope={}, issued_by="erin")
-    for value in (0.5, b"x", 2**60, {"a": [1.5]}):
+    for value in (0.5, b"x", 2**60, {"a": [1.5]}, "\ud800", Odd("x")):
         record.scope["late"] = value
         with pytest.raises(RecordError):
             Entry.seal(record, AT)

@@ -13,6 +13,7 @@ from traceai.errors import RecordError
 LARGEST_INTEGER = 2**53 - 1
 _CHANGEABLE = frozenset({dict, list})
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+_TEXTS = frozenset({str})
 _REFUSED = (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError, RecursionError)
 
 
@@ -47,8 +48,11 @@ def part(value: dict[str, Any] | list[Any]) -> bytes:
     Raises:
         RecordError: as `dumps`, exact.
     """
-    if type(value) is dict and _is_texts(copied := value.copy()):
-        return dumps_fields(copied)  # classes and their numbers, in every decision
+    if type(value) is dict and _is_texts(copied := value.copy()):  # classes and their numbers, in every decision
+        try:
+            return _compact(copied)
+        except orjson.JSONEncodeError:
+            pass  # the longer way says better what is wrong
     return dumps(_copied(value), exact=True)
 
 
@@ -102,11 +106,11 @@ def _inner(value: Any) -> Any:
 
 def _is_texts(value: dict[Any, Any]) -> bool:
     """Whether all names and values are strings, and the names ASCII."""
-    try:
-        "".join(value.values())
-        return "".join(value).isascii()
-    except TypeError:
-        return False
+    return (
+        _TEXTS.issuperset(map(type, value))
+        and _TEXTS.issuperset(map(type, value.values()))
+        and "".join(value).isascii()
+    )
 
 
 def _copied(value: Any) -> Any:

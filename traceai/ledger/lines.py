@@ -47,13 +47,13 @@ def line(record_type: type[Record], fields: dict[str, Any]) -> Line:
     """
     way = _way(record_type)
     values: list[Any] = []
-    for name, read, nothing in way.runs:
-        if name is None:
-            values += read(fields)
-        else:
-            members = fields[name]
-            values += nothing if members is None else read(members)
     try:
+        for name, read, nothing in way.runs:
+            if name is None:
+                values += read(fields)
+            else:
+                members = fields[name]
+                values += nothing if members is None else read(members)
         for place, into in way.conversions:
             if (value := values[place]) is not None:
                 values[place] = into(value)
