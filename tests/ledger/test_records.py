@@ -21,6 +21,7 @@ from tests.ledger.recording import gap
 from traceai.clock import parse_timestamp
 from traceai.errors import RecordError
 from traceai.ledger import canonical, lines, log, projection, records
+from traceai.ledger.copying import Tail
 from traceai.ledger.entry import Entry, fields_of
 from traceai.ledger.packing import unpack
 from traceai.ledger.records import SCHEMAS
@@ -157,6 +158,11 @@ def test_a_line_says_what_the_row_of_the_entry_holds(schema: str) -> None:
     law()
 
 
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_the_end_of_a_row_says_what_it_was_made_of(values: list[bytes]) -> None:
+    assert Tail.of(*values).values() == values
+
+
 def test_a_copy_of_a_record_is_held_to_its_types_too() -> None:
     for change in ({"note": 1.5}, {"inspection_id": "x"}, {"nothing": "x"}):
         with pytest.raises(ValidationError):
@@ -215,7 +221,7 @@ def test_a_record_that_is_changed_meanwhile_has_one_form() -> None:
     try:
         for _ in range(300):
             (sealed,) = log.seal([record])
-            said = orjson.dumps(orjson.loads(unpack(sealed.journal.values[0]))["scope"]).decode()
+            said = orjson.dumps(orjson.loads(unpack(sealed.journal.values()[0]))["scope"]).decode()
             assert said in sealed.line.values()
     finally:
         ended.set()

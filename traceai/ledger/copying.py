@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -64,53 +64,48 @@ def copy(
                 into.write_row(_sendable(row, way))
 
 
-def copy_lines(
+class Tail(bytes):
+    """The columns of a row after the first, all of them bytes, as a binary COPY takes them: each behind its length."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, *values: bytes) -> Self:
+        return cls(b"".join([part for value in values for part in (_LENGTH.pack(len(value)), value)]))
+
+    def values(self) -> list[bytes]:
+        """`Tail.of(*values).values() == values`."""
+        found, start = [], 0
+        while start < len(self):
+            end = start + 4 + _LENGTH.unpack_from(self, start)[0]
+            found.append(self[start + 4 : end])
+            start = end
+        return found
+
+
+def copy_placed(
     connection: psycopg.Connection[Any],
     table: type[SQLModel],
     columns: Sequence[str],
-    rows: Sequence[tuple[int, Line]],
+    rows: Sequence[tuple[int, Line]] | Sequence[tuple[int, Tail]],
 ) -> None:
-    """As `copy`, of rows that lack only their first column, an integer."""
+    """As `copy`, of rows that were made before their first column was known, an integer of 64 bits."""
     way = _way(table, tuple(columns))
     with connection.cursor() as cursor:
         if len(rows) <= FEW:
-            cursor.executemany(way.insert, [(first, *line.values()) for first, line in rows])
-            return
-        with cursor.copy(way.copy_lines) as into:
-            into.write(b"".join([b"%d\t%b\n" % row for row in rows]))
+            cursor.executemany(way.insert, [(first, *row.values()) for first, row in rows])
+        elif isinstance(rows[0][1], Line):
+            with cursor.copy(way.copy_lines) as into:
+                into.write(b"".join([b"%d\t%b\n" % row for row in rows]))
+        else:
+            count = len(columns)
+            with cursor.copy(way.copy) as into:
+                into.write(_HEADER + b"".join([_FIRST.pack(count, 8, first) + row for first, row in rows]) + _TRAILER)
 
 
-class Tail(NamedTuple):
-    """The columns of a row after the first, an integer of 64 bits; all of them are bytes. `form`: as a binary COPY takes them."""
-
-    values: tuple[bytes, ...]
-    form: bytes
-
-
-def tail(*values: bytes) -> Tail:
-    return Tail(values, b"".join([part for value in values for part in (_LENGTH(len(value)), value)]))
-
-
-def copy_tails(
-    connection: psycopg.Connection[Any],
-    table: type[SQLModel],
-    columns: Sequence[str],
-    rows: Sequence[tuple[int, Tail]],
-) -> None:
-    """As `copy`, of rows that lack only their first column."""
-    way = _way(table, tuple(columns))
-    with connection.cursor() as cursor:
-        if len(rows) <= FEW:
-            cursor.executemany(way.insert, [(first, *row.values) for first, row in rows])
-            return
-        # The file format of PostgreSQL's COPY: how many columns, and each behind its length.
-        count = len(columns)
-        with cursor.copy(way.copy) as into:
-            into.write(_HEADER + b"".join([_FIRST(count, 8, first) + row.form for first, row in rows]) + _TRAILER)
-
-
+# The file format of PostgreSQL's binary COPY. A row: how many columns it has, and each of them behind its length.
 _HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
-_LENGTH, _FIRST = struct.Struct("!i").pack, struct.Struct("!hiq").pack
+_LENGTH, _FIRST = struct.Struct("!i"), struct.Struct("!hiq")
 
 
 def _sendable(row: Sequence[Any], way: "_Way") -> Sequence[Any]:

@@ -18,7 +18,7 @@ from traceai.clock import now, timestamp
 from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
-from traceai.ledger.copying import Tail, copy, copy_lines, copy_tails, tail, together
+from traceai.ledger.copying import Tail, copy, copy_placed, together
 from traceai.ledger.entry import entry_bytes, fields_of
 from traceai.ledger.lines import Line, line
 from traceai.ledger.merkle import Frontier, leaf_hash
@@ -105,7 +105,7 @@ def seal_at(record: Record, moment: datetime, placed: Mapping[str, Any] = Mappin
     fields = fields_of(record, _text_of(moment), placed)
     data = entry_bytes(fields)
     leaf = leaf_hash(data)
-    return Sealed(record.id, moment, leaf, tail(pack(data), leaf), type(record), line(type(record), fields))
+    return Sealed(record.id, moment, leaf, Tail.of(pack(data), leaf), type(record), line(type(record), fields))
 
 
 _text_of = lru_cache(maxsize=1)(timestamp)  # that of a whole group is the same
@@ -133,9 +133,9 @@ def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> int:
         rows.setdefault(entry.record_type, []).append((index, entry.line))
         nodes += frontier.append(entry.leaf_hash)
     with together(connection, len(sealed)):
-        copy_tails(connection, Journal, ("index", "entry", "leaf_hash"), journal)
+        copy_placed(connection, Journal, ("index", "entry", "leaf_hash"), journal)
         for record_type, found in rows.items():
-            copy_lines(connection, TABLES[record_type], columns(record_type), found)
+            copy_placed(connection, TABLES[record_type], columns(record_type), found)
         if nodes:
             copy(connection, TreeNode, ("level", "index", "hash"), nodes)
         connection.execute(

@@ -200,9 +200,8 @@ def test_a_connection_cut_in_the_middle_of_a_copy_leaves_nothing_behind_and_is_m
 
         return cut
 
-    monkeypatch.setattr(log, "copy_lines", cutting(log.copy_lines))
-    monkeypatch.setattr(log, "copy_tails", cutting(log.copy_tails))
-    monkeypatch.setattr(writer, "copy_tails", cutting(writer.copy_tails))
+    monkeypatch.setattr(log, "copy_placed", cutting(log.copy_placed))
+    monkeypatch.setattr(writer, "copy_placed", cutting(writer.copy_placed))
     found = results([recorder.submit(draft(number)) for number in range(2, 40)])
     assert len(cuts) == 1
     assert {type(one) for one in found} == {Recorded}

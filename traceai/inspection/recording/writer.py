@@ -27,7 +27,7 @@ from traceai.errors import (
 )
 from traceai.inspection.recording.draft import Draft, Recorded
 from traceai.ledger import log, records
-from traceai.ledger.copying import Tail, copy_tails, tail, together
+from traceai.ledger.copying import Tail, copy_placed, together
 from traceai.ledger.log import Receipt, Sealed, StoredHead
 from traceai.models import registry
 
@@ -153,7 +153,7 @@ class Writer:
             with together(connection, len(group.sealed)):
                 if group.maps:
                     maps = [(start + place, grid) for place, grid in group.maps]
-                    copy_tails(connection, HeatMap, ("journal_index", "grid"), maps)
+                    copy_placed(connection, HeatMap, ("journal_index", "grid"), maps)
                 connection.cursor().executemany(
                     "UPDATE station SET last_seq = %s WHERE name = %s",
                     [(number, name) for name, number in moved.items()],
@@ -282,7 +282,7 @@ def _seal(drafts: Sequence[Draft], last: Mapping[str, int], outcomes: dict[str, 
         if isinstance(record, records.Inspection):
             group.environments[record.runtime] = draft.environment or {}
         if draft.grid is not None:
-            group.maps.append((len(group.sealed), tail(draft.grid)))
+            group.maps.append((len(group.sealed), Tail.of(draft.grid)))
         group.numbers.append(number)
         group.sealed.append(sealed)
     return group
