@@ -133,20 +133,20 @@ def _line(url: str, station: str, barrier: Barrier, answers: Any) -> None:
         recorder.submit(drafts.pop()).result()  # connected, and everything imported
         barrier.wait()
         start = time.time()
-        futures = []
+        answers = []
         for number, draft in enumerate(drafts):
             _sleep_until(start + number / PACE)
             at = time.time()
 
-            def told(future: Any, reference: str = draft.record.id, at: float = at) -> None:
+            def told(answer: Any, reference: str = draft.record.id, at: float = at) -> None:
                 with lock:
-                    found.append((reference, at, time.time(), isinstance(future.result(), Spooled)))
+                    found.append((reference, at, time.time(), isinstance(answer.result(), Spooled)))
 
-            future = recorder.submit(draft)
-            future.add_done_callback(told)
-            futures.append(future)
-        for future in futures:
-            assert isinstance(future.result(), Recorded | Spooled)
+            answer = recorder.submit(draft)
+            answer.add_done_callback(told)
+            answers.append(answer)
+        for answer in answers:
+            assert isinstance(answer.result(), Recorded | Spooled)
         while not recorder.spool.empty:
             time.sleep(0.05)
         recorder.close()

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
@@ -26,7 +25,8 @@ from sqlalchemy import Engine
 from benchmarks import scratch
 from traceai.clock import now, timestamp, uuid7
 from traceai.db.connection import Database, create_engine
-from traceai.inspection.recording.draft import Draft, Recorded, Spooled
+from traceai.inspection.recording.answers import Answer
+from traceai.inspection.recording.draft import Draft, Recorded
 from traceai.inspection.recording.recorder import CAPACITY, Recorder
 from traceai.ledger import canonical
 from traceai.ledger.entry import Entry
@@ -119,7 +119,7 @@ def _write(url: str, number: int, count: int, barrier: Barrier, times: Any) -> N
         gc.freeze()
         barrier.wait()
         began = time.monotonic()
-        waiting: deque[Future[Recorded | Spooled]] = deque()
+        waiting: deque[Answer] = deque()
         for draft in drafts[1:]:
             waiting.append(recorder.submit(draft))
             if len(waiting) > CAPACITY:  # take receipts as they come: nobody keeps them all
@@ -129,8 +129,8 @@ def _write(url: str, number: int, count: int, barrier: Barrier, times: Any) -> N
         times.put((began, time.monotonic()))
 
 
-def _recorded(future: "Future[Recorded | Spooled]") -> None:
-    assert isinstance(future.result(), Recorded)
+def _recorded(answer: Answer) -> None:
+    assert isinstance(answer.result(), Recorded)
 
 
 def _one_by_one(engine: Engine, count: int) -> float:
@@ -278,8 +278,8 @@ def _record_many(url: str, count: int, found: Any) -> None:
             pattern = drafts[number % len(drafts)]
             draft = replace(pattern, record=pattern.record.model_copy(update={"id": str(uuid7())}))
             done.acquire()
-            future = recorder.submit(draft)
-            future.add_done_callback(lambda _: done.release())
+            answer = recorder.submit(draft)
+            answer.add_done_callback(lambda _: done.release())
             if number % (count // 10) == 0:
-                future.result()
+                answer.result()
                 found.put((number, scratch.resident()))

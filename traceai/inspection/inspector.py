@@ -5,7 +5,6 @@ A crash before the commit leaves image bytes in the content-addressed store that
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from threading import Event
@@ -24,7 +23,8 @@ from traceai.inspection.flow import Flow
 from traceai.inspection.judging import Judge, Judgement
 from traceai.inspection.known import Line
 from traceai.inspection.reading import Attempt, Item, Source, read
-from traceai.inspection.recording.draft import Draft, Recorded, Spooled
+from traceai.inspection.recording.answers import Answer
+from traceai.inspection.recording.draft import Draft, Spooled
 from traceai.inspection.recording.recorder import Recorder
 from traceai.inspection.stages import Stages
 from traceai.ledger import canonical, records
@@ -129,9 +129,9 @@ class Inspector:
 
     def _submit(self, attempt: Attempt) -> "Pending":
         draft = self._draft(attempt)
-        future = self.recorder.submit(draft)
-        future.add_done_callback(lambda _: self.stages.note(self.station, attempt))
-        return Pending(self, attempt, draft, future)
+        answer = self.recorder.submit(draft)
+        answer.add_done_callback(lambda _: self.stages.note(self.station, attempt))
+        return Pending(self, attempt, draft, answer)
 
     def _draft(self, attempt: Attempt) -> Draft:
         common: dict[str, Any] = {
@@ -190,11 +190,11 @@ class Pending:
     inspector: Inspector
     attempt: Attempt
     draft: Draft
-    future: "Future[Recorded | Spooled]"
+    answer: Answer
 
     def result(self) -> Decision:
         """Wait until it is durable. Of an id that is on record already, what is on record."""
-        kept, source = self.future.result(), self.attempt.name
+        kept, source = self.answer.result(), self.attempt.name
         if isinstance(kept, Spooled):
             draft = kept.earlier or self.draft
             failure = None if kept.earlier else self.attempt.failure

@@ -1,6 +1,7 @@
 """Canonical bytes: RFC 8785 (JCS), and the one way a float enters a record, as a decimal string."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,17 @@ def part(value: dict[str, Any] | list[Any]) -> bytes:
     Raises:
         RecordError: as `dumps`, exact.
     """
-    if type(value) is dict and _is_texts(copied := value.copy()):  # classes and their numbers, in every decision
-        try:
-            return _compact(copied)
-        except orjson.JSONEncodeError:
-            pass  # the longer way says better what is wrong
+    if type(value) is dict:
+        copied = value.copy()
+        for item in copied.values():
+            if type(item) is not str:
+                break
+        else:  # classes and their numbers, in every decision
+            if _are_ascii(tuple(copied)):
+                try:
+                    return _compact(copied)
+                except orjson.JSONEncodeError:
+                    pass  # the longer way says better what is wrong
     return dumps(_copied(value), exact=True)
 
 
@@ -104,13 +111,10 @@ def _inner(value: Any) -> Any:
     return orjson.Fragment(value) if type(value) is bytes else vars(value)
 
 
-def _is_texts(value: dict[Any, Any]) -> bool:
-    """Whether all names and values are strings, and the names ASCII."""
-    return (
-        _TEXTS.issuperset(map(type, value))
-        and _TEXTS.issuperset(map(type, value.values()))
-        and "".join(value).isascii()
-    )
+@lru_cache(maxsize=256)
+def _are_ascii(names: tuple[Any, ...]) -> bool:
+    """Whether all of them are strings, and ASCII. A model has the same classes in every decision."""
+    return _TEXTS.issuperset(map(type, names)) and "".join(names).isascii()
 
 
 def _copied(value: Any) -> Any:

@@ -71,7 +71,10 @@ class Tail(bytes):
 
     @classmethod
     def of(cls, *values: bytes) -> Self:
-        return cls(b"".join([part for value in values for part in (_LENGTH.pack(len(value)), value)]))
+        tail = b""
+        for value in values:
+            tail += _LENGTH.pack(len(value)) + value
+        return cls(tail)
 
     def values(self) -> list[bytes]:
         """`Tail.of(*values).values() == values`."""
@@ -83,24 +86,50 @@ class Tail(bytes):
         return found
 
 
-def copy_placed(
-    connection: psycopg.Connection[Any],
-    table: type[SQLModel],
-    columns: Sequence[str],
-    rows: Sequence[tuple[int, Line]] | Sequence[tuple[int, Tail]],
-) -> None:
-    """As `copy`, of rows that were made before their first column was known, an integer of 64 bits."""
-    way = _way(table, tuple(columns))
-    with connection.cursor() as cursor:
+@dataclass(frozen=True)
+class Placed:
+    """Rows that were made before their first column was known, an integer of 64 bits, and have it now: ready to be sent.
+
+    few: them, where they go in by INSERT. data: what a COPY reads of them otherwise.
+    """
+
+    statement: bytes
+    few: Sequence[tuple[int, Line]] | Sequence[tuple[int, Tail]]
+    data: bytes
+
+    @classmethod
+    def of(
+        cls,
+        table: type[SQLModel],
+        columns: Sequence[str],
+        rows: Sequence[tuple[int, Line]] | Sequence[tuple[int, Tail]],
+    ) -> Self:
+        """columns: of `table`, as the rows were made."""
+        way = _way(table, tuple(columns))
         if len(rows) <= FEW:
-            cursor.executemany(way.insert, [(first, *row.values()) for first, row in rows])
-        elif isinstance(rows[0][1], Line):
-            with cursor.copy(way.copy_lines) as into:
-                into.write(b"".join([b"%d\t%b\n" % row for row in rows]))
-        else:
-            count = len(columns)
-            with cursor.copy(way.copy) as into:
-                into.write(_HEADER + b"".join([_FIRST.pack(count, 8, first) + row for first, row in rows]) + _TRAILER)
+            return cls(way.insert, rows, b"")
+        if isinstance(rows[0][1], Line):
+            return cls(way.copy_lines, (), b"".join([b"%d\t%b\n" % row for row in rows]))
+        count = len(columns)
+        data = _HEADER + b"".join([_FIRST.pack(count, 8, first) + row for first, row in rows]) + _TRAILER
+        return cls(way.copy, (), data)
+
+    def send(self, connection: psycopg.Connection[Any]) -> None:
+        """Append them, as `copy` does."""
+        with self.under_way(connection):
+            pass
+
+    @contextmanager
+    def under_way(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        """As `send`, with something else to do meanwhile: the block runs while PostgreSQL takes the last of the rows."""
+        with connection.cursor() as cursor:
+            if self.data:
+                with cursor.copy(self.statement) as into:
+                    into.write(self.data)
+                    yield
+            else:
+                cursor.executemany(self.statement, [(first, *row.values()) for first, row in self.few])
+                yield
 
 
 # The file format of PostgreSQL's binary COPY. A row: how many columns it has, and each of them behind its length.

@@ -18,7 +18,7 @@ from traceai.clock import now, timestamp
 from traceai.db.tables import Evidence, Journal, TreeNode
 from traceai.errors import SchemaError
 from traceai.ledger import guard
-from traceai.ledger.copying import Tail, copy, copy_placed, together
+from traceai.ledger.copying import Placed, Tail, copy, together
 from traceai.ledger.entry import entry_bytes, fields_of
 from traceai.ledger.lines import Line, line
 from traceai.ledger.merkle import Frontier, leaf_hash
@@ -126,16 +126,17 @@ def write(session: Session, head: StoredHead, sealed: Sequence[Sealed]) -> int:
     connection = driver(session)
     _make_room(connection, head.size, len(sealed))
     frontier = Frontier(head.size, head.frontier)
-    journal, nodes = [], []
-    rows: dict[type[Record], list[tuple[int, Line]]] = {}
-    for index, entry in enumerate(sealed, start=head.size):
-        journal.append((index, entry.journal))
-        rows.setdefault(entry.record_type, []).append((index, entry.line))
-        nodes += frontier.append(entry.leaf_hash)
+    journal = [(index, entry.journal) for index, entry in enumerate(sealed, head.size)]
     with together(connection, len(sealed)):
-        copy_placed(connection, Journal, ("index", "entry", "leaf_hash"), journal)
-        for record_type, found in rows.items():
-            copy_placed(connection, TABLES[record_type], columns(record_type), found)
+        with Placed.of(Journal, ("index", "entry", "leaf_hash"), journal).under_way(connection):
+            rows: dict[type[Record], list[tuple[int, Line]]] = {}
+            for index, entry in enumerate(sealed, head.size):
+                rows.setdefault(entry.record_type, []).append((index, entry.line))
+            placed = [Placed.of(TABLES[kind], columns(kind), found) for kind, found in rows.items()]
+        leaves, nodes = (entry.leaf_hash for entry in sealed), []
+        for one in placed:
+            with one.under_way(connection):
+                nodes += [node for leaf in leaves for node in frontier.append(leaf)]  # all of them the first time
         if nodes:
             copy(connection, TreeNode, ("level", "index", "hash"), nodes)
         connection.execute(

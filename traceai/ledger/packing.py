@@ -26,7 +26,18 @@ _BESIDE = files("traceai.ledger")
 DICTIONARY_1 = _BESIDE.joinpath("dictionary-1.txt").read_bytes()
 DICTIONARY_2 = _BESIDE.joinpath("dictionary-2.zstd").read_bytes()
 _PACKED_1, _PACKED_2 = b"\x01", b"\x02"
-_LEVEL = 1
+# Level 1, but for matches of 7 bytes and more, since what repeats in a record is longer, and with tables no larger than the
+# dictionary asks for, which stay in the processor's nearest cache. Both make it faster, and what comes out shorter.
+_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
+    1,
+    source_size=2048,
+    dict_size=len(DICTIONARY_2),
+    min_match=7,
+    hash_log=11,
+    write_content_size=True,
+    write_checksum=False,
+    write_dict_id=False,
+)
 
 
 class _Codec(threading.local):
@@ -35,9 +46,7 @@ class _Codec(threading.local):
     def __init__(self) -> None:
         first = zstandard.ZstdCompressionDict(DICTIONARY_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
         second = zstandard.ZstdCompressionDict(DICTIONARY_2, dict_type=zstandard.DICT_TYPE_FULLDICT)
-        self.compress = zstandard.ZstdCompressor(
-            level=_LEVEL, dict_data=second, write_content_size=True, write_checksum=False, write_dict_id=False
-        ).compress
+        self.compress = zstandard.ZstdCompressor(dict_data=second, compression_params=_PARAMETERS).compress
         self.decompress = {
             _PACKED_1: zstandard.ZstdDecompressor(dict_data=first).decompress,
             _PACKED_2: zstandard.ZstdDecompressor(dict_data=second).decompress,

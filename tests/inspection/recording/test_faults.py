@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,8 +19,7 @@ from traceai.inspection.recording import writer
 from traceai.inspection.recording.draft import Recorded, Spooled
 from traceai.inspection.recording.recorder import Recorder
 from traceai.inspection.recording.spool import Spool
-from traceai.ledger import log
-from traceai.ledger.copying import FEW
+from traceai.ledger.copying import Placed
 from traceai.sdk import Trace
 
 
@@ -179,29 +178,28 @@ def test_a_connection_cut_in_the_middle_of_a_copy_leaves_nothing_behind_and_is_m
     recorder = Recorder(trace.database, tmp_path, patience=5)
     results([recorder.submit(draft(1))])
     cuts: list[int] = []
+    write = psycopg.Copy.write
+    statement = f'COPY "{table}"'.encode()
+    placed: list[bytes] = []
 
-    class CutHalfWay(list):
-        def __init__(self, given: list, backend: int) -> None:
-            super().__init__(given)
-            self.backend = backend
+    def ready(*arguments: object) -> Placed:
+        found = of(*arguments)
+        if found.statement.startswith(statement):
+            placed.append(found.data)
+        return found
 
-        def __iter__(self) -> Iterator[object]:
-            for number, row in enumerate(super().__iter__()):
-                if number == len(self) // 2:
-                    cuts.append(self.backend)
-                    with psycopg.connect(clone, autocommit=True) as administrator:
-                        administrator.execute("SELECT pg_terminate_backend(%s)", cuts)
-                yield row
+    def cut(self: psycopg.Copy, data: bytes) -> None:
+        if not cuts and any(data is one for one in placed):
+            write(self, data[: len(data) // 2])
+            cuts.append(self.connection.info.backend_pid)
+            with psycopg.connect(clone, autocommit=True) as administrator:
+                administrator.execute("SELECT pg_terminate_backend(%s)", cuts)
+            data = data[len(data) // 2 :]
+        write(self, data)
 
-    def cutting(copy: Callable[..., None]) -> Callable[..., None]:
-        def cut(connection: psycopg.Connection, into: type, columns: object, given: list) -> None:
-            cut_here = into.__tablename__ == table and len(given) > FEW and not cuts
-            copy(connection, into, columns, CutHalfWay(given, connection.info.backend_pid) if cut_here else given)
-
-        return cut
-
-    monkeypatch.setattr(log, "copy_placed", cutting(log.copy_placed))
-    monkeypatch.setattr(writer, "copy_placed", cutting(writer.copy_placed))
+    of = Placed.of
+    monkeypatch.setattr(Placed, "of", ready)
+    monkeypatch.setattr(psycopg.Copy, "write", cut)
     found = results([recorder.submit(draft(number)) for number in range(2, 40)])
     assert len(cuts) == 1
     assert {type(one) for one in found} == {Recorded}

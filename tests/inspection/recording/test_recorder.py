@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from pathlib import Path
 
 import psycopg
@@ -19,6 +18,7 @@ from traceai.errors import (
     StationNotFoundError,
     UnavailableError,
 )
+from traceai.inspection.recording.answers import Answer
 from traceai.inspection.recording.draft import Recorded, Spooled
 from traceai.inspection.recording.recorder import Recorder
 from traceai.ledger import log
@@ -55,8 +55,13 @@ def holds(trace: Trace) -> bool:
     return True
 
 
-def results(futures: list[Future]) -> list[Recorded | Spooled]:
-    return [future.result(timeout=30) for future in futures]
+def results(answers: list[Answer]) -> list[Recorded | Spooled]:
+    return [answer.result(timeout=30) for answer in answers]
+
+
+def waited(answers: list[Answer]) -> None:
+    for answer in answers:
+        answer.exception(timeout=30)
 
 
 def test_what_was_submitted_first_is_recorded_first_and_every_receipt_is_true(trace: Trace, recorder: Recorder) -> None:
@@ -94,11 +99,11 @@ def test_threads_at_two_stations_share_groups_and_each_keeps_its_order(trace: Tr
 def test_two_processes_worth_of_recorders_share_one_station(trace: Trace, recorder: Recorder, tmp_path: Path) -> None:
     other = Recorder(trace.database, tmp_path / "other", patience=2)
     (tmp_path / "other").mkdir()
-    futures = []
+    answers = []
     for number in range(1, 101):
-        futures.append(recorder.submit(draft(number)))
-        futures.append(other.submit(draft(number)))
-    assert sorted(one.station_seq for one in results(futures)) == list(range(1, 201))
+        answers.append(recorder.submit(draft(number)))
+        answers.append(other.submit(draft(number)))
+    assert sorted(one.station_seq for one in results(answers)) == list(range(1, 201))
     other.close()
     assert [row.station_seq for row in rows(trace)] == list(range(1, 201))
     assert holds(trace)
@@ -206,11 +211,11 @@ def test_a_record_that_can_never_be_accepted_is_set_apart_and_the_rest_flows(
     trace: Trace, recorder: Recorder, poison: dict[str, object], expected: type[Exception], kept: bool
 ) -> None:
     drafts = {number: draft(number, **(poison if number == 3 else {})) for number in range(1, 7)}
-    futures = [recorder.submit(one) for one in drafts.values()]
-    wait(futures, timeout=30)
+    answers = [recorder.submit(one) for one in drafts.values()]
+    waited(answers)
     with pytest.raises(expected):
-        futures[2].result()
-    assert [one.station_seq for one in results(futures[:2] + futures[3:])] == [1, 2, 3, 4, 5]
+        answers[2].result()
+    assert [one.station_seq for one in results(answers[:2] + answers[3:])] == [1, 2, 3, 4, 5]
     assert recorder.spool.empty
     recorder.close()
     if kept:  # what somebody asked of a station that there is not was no decision of this one
@@ -227,9 +232,9 @@ def test_a_row_that_postgresql_refuses_is_set_apart(
     trace: Trace, recorder: Recorder, sql: Callable[..., list[tuple]]
 ) -> None:
     sql("ALTER TABLE inspection ADD CONSTRAINT odd CHECK (trigger <> 3)")
-    futures = [recorder.submit(draft(number)) for number in range(1, 7)]
-    wait(futures, timeout=30)
-    assert futures[2].exception().code == "record-refused"
+    answers = [recorder.submit(draft(number)) for number in range(1, 7)]
+    waited(answers)
+    assert answers[2].exception().code == "record-refused"
     assert [row.trigger for row in rows(trace)] == [1, 2, 4, 5, 6]
     recorder.close()
     assert len(recorder.spool.status().rejected) == 1
@@ -269,11 +274,11 @@ def test_a_full_queue_makes_the_caller_wait_and_loses_nothing(
     (tmp_path / "small").mkdir()
     results([small.submit(draft(1))])
     submitted: list[int] = []
-    futures: list[Future] = []
+    answers: list[Answer] = []
 
     def line() -> None:
         for number in range(2, 60):
-            futures.append(small.submit(draft(number)))
+            answers.append(small.submit(draft(number)))
             submitted.append(number)
 
     with trace.database.session() as session:
@@ -283,7 +288,7 @@ def test_a_full_queue_makes_the_caller_wait_and_loses_nothing(
         time.sleep(0.5)
         assert len(submitted) <= 8 + 4
     thread.join(timeout=30)
-    assert {type(one) for one in results(futures)} == {Recorded}
+    assert {type(one) for one in results(answers)} == {Recorded}
     small.close()
     assert [row.trigger for row in rows(trace)] == list(range(1, 60))
 
@@ -329,10 +334,10 @@ def test_who_waits_for_room_is_told_when_the_recorder_closes(trace: Trace, tmp_p
             time.sleep(0.01)
     closing.join(timeout=30)
     thread.join(timeout=30)
-    *futures, last = told
+    *answers, last = told
     assert "closed" in last
-    assert {type(one) for one in results(futures)} == {Recorded}
-    assert len(rows(trace)) == 1 + len(futures)
+    assert {type(one) for one in results(answers)} == {Recorded}
+    assert len(rows(trace)) == 1 + len(answers)
 
 
 def test_a_lock_that_is_waited_for_too_long_is_told_as_a_database_that_is_away(trace: Trace, clone: str) -> None:

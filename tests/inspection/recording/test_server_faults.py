@@ -275,11 +275,11 @@ def test_a_commit_whose_answer_is_cut_off_is_looked_up(trace: Trace, recording: 
     recorder = recording(proxy, patience=10)
     results([recorder.submit(draft(1))])
     with AtCommit(lambda: proxy.hold(up=False)):
-        future = recorder.submit(draft(2))
+        answer = recorder.submit(draft(2))
         wait_until(lambda: len(rows(trace)) == 2, "the COMMIT arrives")
     proxy.cut()
     proxy.heal()
-    (found,) = results([future])
+    (found,) = results([answer])
     assert isinstance(found, Recorded)
     assert [row.journal_index for row in rows(trace)][1] == found.index
     assert gaps(trace) == []

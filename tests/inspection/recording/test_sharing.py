@@ -3,8 +3,8 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 import uuid
-from concurrent.futures import Future
 from pathlib import Path
 
 import psycopg
@@ -17,6 +17,7 @@ from tests.inspection.recording.test_recorder import findings, gaps, holds, resu
 from traceai import clock
 from traceai.errors import RecordError, RecordRefusedError, SpoolError
 from traceai.inspection.recording import damage, recorder
+from traceai.inspection.recording.answers import Answer
 from traceai.inspection.recording.draft import Recorded, Spooled
 from traceai.inspection.recording.losses import Losses
 from traceai.inspection.recording.recorder import Recorder
@@ -117,9 +118,10 @@ def test_a_row_that_rots_in_the_spool_refuses_nobody_but_who_asks_for_it(
         with sqlite3.connect(tmp_path / "spool.db") as connection:
             connection.execute("UPDATE waiting SET draft = replace(draft, 'SN-1', 'SN-7')")
         connection.close()
-        asked = [(one, Future()) for one in (draft(2), draft(1, named=True, id=chosen), draft(3))]
+        given = threading.Condition()
+        asked = [Answer(one, given) for one in (draft(2), draft(1, named=True, id=chosen), draft(3))]
         line._settle(asked)
-        assert [type(future.exception(timeout=9)) for _, future in asked] == [type(None), RecordError, type(None)]
+        assert [type(answer.exception(timeout=9)) for answer in asked] == [type(None), RecordError, type(None)]
     line.close()
 
 

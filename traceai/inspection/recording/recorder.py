@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +28,8 @@ from traceai.errors import (
     UnavailableError,
     VerificationError,
 )
-from traceai.inspection.recording.draft import Draft, Recorded, Spooled
+from traceai.inspection.recording.answers import Answer, give
+from traceai.inspection.recording.draft import Draft, Spooled
 from traceai.inspection.recording.forwarder import Forwarder
 from traceai.inspection.recording.losses import Losses
 from traceai.inspection.recording.spool import Spool
@@ -76,8 +76,8 @@ class Recorder:
         self._database, self._patience, self._capacity, self._group = database, patience, capacity, group
         self._beside = beside
         self._writer = Writer(database, patience)
-        self._queue: deque[tuple[Draft, Future[Recorded | Spooled]]] = deque()
-        self._changed = threading.Condition()
+        self._queue: deque[Answer] = deque()
+        self._changed, self._given = threading.Condition(), threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
         self._minder: threading.Thread | None = None
@@ -109,23 +109,23 @@ class Recorder:
             self._minder = threading.Thread(target=self._mind, name="traceai-minder", daemon=True)
             self._minder.start()
 
-    def submit(self, draft: Draft) -> "Future[Recorded | Spooled]":
+    def submit(self, draft: Draft) -> Answer:
         """Have `draft` recorded after everything that was submitted before. Waits while the queue is full.
 
         Returns:
             What becomes of it: Recorded after the commit, Spooled once it is on this machine's disk, or the error for which it
             is neither: SpoolError where nothing could keep it, and otherwise why the ledger can never take it.
         """
-        future: Future[Recorded | Spooled] = Future()
+        answer = Answer(draft, self._given)
         with self._changed:
             self._start()
             while len(self._queue) >= self._capacity:
                 self._changed.wait()
                 self._start()  # it may have been closed meanwhile, and then nobody would come for this
-            self._queue.append((draft, future))
+            self._queue.append(answer)
             if len(self._queue) == 1:  # otherwise nobody waits for it
                 self._changed.notify_all()
-        return future
+        return answer
 
     def deliver(self) -> int:
         """Write what waits in the spool into the ledger now, in this thread. Returns how many records that were.
@@ -192,7 +192,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # it is no evidence, and recording goes on
             _log.debug("not told: %r", error)
 
-    def _take(self) -> list[tuple[Draft, Future[Recorded | Spooled]]]:
+    def _take(self) -> list[Answer]:
         """Whatever arrived, up to a group of it; nothing once the recorder is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
@@ -202,9 +202,9 @@ class Recorder:
                 self._changed.notify_all()
         return group
 
-    def _settle(self, group: Sequence[tuple[Draft, Future[Recorded | Spooled]]]) -> None:
+    def _settle(self, group: Sequence[Answer]) -> None:
         self._writer.open = False
-        drafts = [draft for draft, _ in group]
+        drafts = [answer.draft for answer in group]
         first = [*self._losses.drafts(self.actor), *self._open]
         outcomes: Sequence[Outcome | Spooled]
         try:
@@ -226,16 +226,12 @@ class Recorder:
             self._open.clear()
             outcomes = outcomes[len(first) :]
             self._set_aside(drafts, outcomes)
-        for (_, future), outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, TraceaiError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        give(self._given, zip(group, outcomes, strict=True))
 
     def _set_aside(self, drafts: Sequence[Draft], outcomes: Sequence[Outcome | Spooled]) -> None:
         """Keep what the ledger can never take, and tell it so with the next group."""
         for draft, outcome in zip(drafts, outcomes, strict=True):
-            if isinstance(outcome, RecordError | RecordRefusedError):
+            if isinstance(outcome, _NEVER):
                 self._losses.add([draft], outcome)
                 try:
                     self.spool.set_aside(draft, outcome)
@@ -298,4 +294,6 @@ class Recorder:
             return True
 
 
+# Of what the ledger can never take, whoever offers it.
+_NEVER = (RecordError, RecordRefusedError)
 _BEHIND = UnavailableError("Decisions were recorded behind others that waited.")

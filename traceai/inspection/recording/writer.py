@@ -27,7 +27,7 @@ from traceai.errors import (
 )
 from traceai.inspection.recording.draft import Draft, Recorded
 from traceai.ledger import log, records
-from traceai.ledger.copying import Tail, copy_placed, together
+from traceai.ledger.copying import Placed, Tail, together
 from traceai.ledger.log import Receipt, Sealed, StoredHead
 from traceai.models import registry
 
@@ -153,7 +153,7 @@ class Writer:
             with together(connection, len(group.sealed)):
                 if group.maps:
                     maps = [(start + place, grid) for place, grid in group.maps]
-                    copy_placed(connection, HeatMap, ("journal_index", "grid"), maps)
+                    Placed.of(HeatMap, ("journal_index", "grid"), maps).send(connection)
                 connection.cursor().executemany(
                     "UPDATE station SET last_seq = %s WHERE name = %s",
                     [(number, name) for name, number in moved.items()],
