@@ -15,6 +15,7 @@ first byte.
 
 import threading
 from importlib.resources import files
+from typing import Any
 
 import zstandard
 
@@ -26,17 +27,12 @@ _BESIDE = files("traceai.ledger")
 DICTIONARY_1 = _BESIDE.joinpath("dictionary-1.txt").read_bytes()
 DICTIONARY_2 = _BESIDE.joinpath("dictionary-2.zstd").read_bytes()
 _PACKED_1, _PACKED_2 = b"\x01", b"\x02"
-# Level 1, but for matches of 7 bytes and more, since what repeats in a record is longer, and with tables no larger than the
-# dictionary asks for, which stay in the processor's nearest cache. Both make it faster, and what comes out shorter.
-_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
-    1,
-    source_size=2048,
-    dict_size=len(DICTIONARY_2),
-    min_match=7,
-    hash_log=11,
-    write_content_size=True,
-    write_checksum=False,
-    write_dict_id=False,
+_FRAME: dict[str, Any] = {"write_content_size": True, "write_checksum": False, "write_dict_id": False}
+# What a decision takes at most. For so little, level 1 but for matches of 7 bytes and more, since what repeats there is longer,
+# and with tables no larger than the dictionary asks for, which stay in the nearest cache: faster, and a decision is shorter.
+_SHORT = 4096
+_FOR_SHORT = zstandard.ZstdCompressionParameters.from_level(
+    1, source_size=_SHORT, dict_size=len(DICTIONARY_2), min_match=7, hash_log=11, **_FRAME
 )
 
 
@@ -46,7 +42,8 @@ class _Codec(threading.local):
     def __init__(self) -> None:
         first = zstandard.ZstdCompressionDict(DICTIONARY_1, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
         second = zstandard.ZstdCompressionDict(DICTIONARY_2, dict_type=zstandard.DICT_TYPE_FULLDICT)
-        self.compress = zstandard.ZstdCompressor(dict_data=second, compression_params=_PARAMETERS).compress
+        self.compress = zstandard.ZstdCompressor(level=1, dict_data=second, **_FRAME).compress
+        self.compress_short = zstandard.ZstdCompressor(dict_data=second, compression_params=_FOR_SHORT).compress
         self.decompress = {
             _PACKED_1: zstandard.ZstdDecompressor(dict_data=first).decompress,
             _PACKED_2: zstandard.ZstdDecompressor(dict_data=second).decompress,
@@ -66,7 +63,7 @@ def pack(entry: bytes) -> bytes:
         raise RecordError(f"An entry has at most {LONGEST_ENTRY} bytes and this one has {len(entry)}.")
     if not entry.startswith(b"{"):
         raise RecordError("A journal entry is a JSON object.")
-    packed = _PACKED_2 + _codec.compress(entry)
+    packed = _PACKED_2 + (_codec.compress_short if len(entry) <= _SHORT else _codec.compress)(entry)
     return packed if len(packed) < len(entry) else entry
 
 

@@ -1,6 +1,9 @@
 """Answers: given once, to whoever waits, in whatever thread, and told to every callback."""
 
+import contextlib
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -66,6 +69,31 @@ def test_nothing_is_answered_before_its_time() -> None:
     for ask in (one.result, one.exception):
         with pytest.raises(TimeoutError):
             ask(timeout=0.01)
+
+
+def test_an_error_that_was_raised_holds_nothing_once_it_is_let_go() -> None:
+    gone = []
+
+    def failed() -> Answer:
+        one, error = answer(), SpoolError("x")
+        weakref.finalize(error, gone.append, True)
+        give(GIVEN, [(one, error)])
+        return one
+
+    gc.disable()
+    try:
+        with contextlib.suppress(SpoolError):
+            failed().result()
+        assert gone == [True]
+    finally:
+        gc.enable()
+
+
+def test_answers_that_cannot_be_made_are_given_to_nobody() -> None:
+    one, other = answer(), answer()
+    with pytest.raises(ValueError, match="zip"):
+        give(GIVEN, zip([one, other], [recorded()], strict=True))
+    assert not one.done()
 
 
 def test_callbacks_are_called_once_each_and_one_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from traceai.errors import (
     DatabaseUnavailableError,
     IdTakenError,
     RecordError,
+    SpoolError,
     StationNotFoundError,
     UnavailableError,
 )
@@ -226,6 +227,22 @@ def test_a_record_that_can_never_be_accepted_is_set_apart_and_the_rest_flows(
         assert recorder.spool.status().rejected == ()
         (finding,) = findings(trace)
         assert finding.startswith("station press-4: trigger 3 has no decision, noticed at journal index ")
+
+
+def test_whoever_waits_is_told_when_the_recorder_fails_and_the_next_is_recorded(
+    trace: Trace, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no room for this")
+
+    monkeypatch.setattr(recorder.spool, "set_aside", fail)
+    poison = draft(1, logits={f"class {n}": "0." + "1" * 40 for n in range(2000)})
+    error = recorder.submit(poison).exception(timeout=30)
+    assert isinstance(error, SpoolError)
+    assert "no room for this" in error.message
+    assert "ask again with the same id" in error.message
+    (found,) = results([recorder.submit(draft(2))])
+    assert isinstance(found, Recorded)
 
 
 def test_a_row_that_postgresql_refuses_is_set_apart(

@@ -17,7 +17,11 @@ class Answer:
     """As a `concurrent.futures.Future` of one draft, of which it has the methods that are needed.
 
     A Future brings a lock and ten objects around it; to make them, to wake whoever waits one by one, and to look through them for
-    garbage takes a tenth of what recording takes. The answers of a recorder share one lock, and are given a group at a time.
+    garbage takes a tenth of what recording takes. The answers of a recorder share one lock and are given a group at a time: whoever
+    waits for one is woken by each group until it is his.
+
+    Attributes:
+        draft: what is asked about, until it is answered.
     """
 
     __slots__ = ("_calls", "_given", "_told", "draft")
@@ -41,7 +45,10 @@ class Answer:
         """
         told = self._wait(timeout)
         if isinstance(told, TraceaiError):
-            raise told
+            try:
+                raise told
+            finally:
+                del self, told  # its traceback holds this frame, which would hold it
         return told
 
     def exception(self, timeout: float | None = None) -> TraceaiError | None:
@@ -79,10 +86,11 @@ class Answer:
 
 def give(given: threading.Condition, answers: Iterable[tuple[Answer, Told]]) -> None:
     """Answer those that wait, all at once. given: what they were made with."""
-    called = []
+    called, answers = [], list(answers)  # all of them or none: what makes them may fail
     with given:
         for answer, told in answers:
             answer._told = told
+            del answer.draft
             if answer._calls:
                 called.append(answer)
         given.notify_all()

@@ -203,6 +203,19 @@ class Recorder:
         return group
 
     def _settle(self, group: Sequence[Answer]) -> None:
+        """Record or spool a group and answer it; nobody waits for good, whatever happens."""
+        try:
+            give(self._given, zip(group, self._outcomes(group), strict=True))
+        except BaseException as error:
+            lost = SpoolError(
+                f"The recorder failed ({error!r}), and whether this was recorded is open; ask again with the same id."
+            )
+            give(self._given, [(answer, lost) for answer in group if not answer.done()])
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("The recorder failed")
+
+    def _outcomes(self, group: Sequence[Answer]) -> Sequence[Outcome | Spooled]:
         self._writer.open = False
         drafts = [answer.draft for answer in group]
         first = [*self._losses.drafts(self.actor), *self._open]
@@ -226,7 +239,7 @@ class Recorder:
             self._open.clear()
             outcomes = outcomes[len(first) :]
             self._set_aside(drafts, outcomes)
-        give(self._given, zip(group, outcomes, strict=True))
+        return outcomes
 
     def _set_aside(self, drafts: Sequence[Draft], outcomes: Sequence[Outcome | Spooled]) -> None:
         """Keep what the ledger can never take, and tell it so with the next group."""
