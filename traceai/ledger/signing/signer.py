@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,11 +233,13 @@ class Signer:
             CheckpointConflictError: others kept signing meanwhile.
         """
         try:
-            for _ in range(ATTEMPTS):
+            for attempt in range(1, ATTEMPTS + 1):
                 try:
                     stored = self._sign_once()
                 except CheckpointConflictError:
-                    continue  # somebody else signed meanwhile, maybe more than we saw
+                    # Somebody else signed meanwhile, maybe more than we saw. Who loses may be slow, so it gives way for longer.
+                    time.sleep(secrets.randbelow(10 * attempt) / 1e3)
+                    continue
                 if stored is not None:
                     return stored
                 self._open(ITSELF, FIRST_REASON, None, only_fresh=True)
