@@ -52,7 +52,9 @@ def report(decisions: int = 60_000, single: int = 3_000, rounds: int = 5, millio
             scratch.stations(theirs, STATIONS)
             measured = [("recorder", _recorder, ours), ("copy", _copied, theirs)]
             for name, measure, engine in measured if number % 2 else reversed(measured):
+                _settled(url)
                 rates.setdefault(name, []).append(measure(engine, decisions))
+            _settled(url)
             rate, wait = _inserted(theirs, single)
             rates.setdefault("insert", []).append(rate)
             waits.setdefault("insert", []).append(wait)
@@ -76,6 +78,13 @@ def report(decisions: int = 60_000, single: int = 3_000, rounds: int = 5, millio
     print("  memory of the recording process")
     for count, resident in memory:
         print(f"    after {count:>9,} decisions          {resident / 2**20:7.0f} MiB")
+
+
+def _settled(url: str) -> None:
+    """Have written what earlier ones left to be written, so that nobody is measured beside it."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+    os.sync()
 
 
 def _middle(values: list[float]) -> float:
