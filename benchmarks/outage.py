@@ -133,7 +133,7 @@ def _line(url: str, station: str, barrier: Barrier, answers: Any) -> None:
         recorder.submit(drafts.pop()).result()  # connected, and everything imported
         barrier.wait()
         start = time.time()
-        answers = []
+        promised = []
         for number, draft in enumerate(drafts):
             _sleep_until(start + number / PACE)
             at = time.time()
@@ -144,8 +144,8 @@ def _line(url: str, station: str, barrier: Barrier, answers: Any) -> None:
 
             answer = recorder.submit(draft)
             answer.add_done_callback(told)
-            answers.append(answer)
-        for answer in answers:
+            promised.append(answer)
+        for answer in promised:
             assert isinstance(answer.result(), Recorded | Spooled)
         while not recorder.spool.empty:
             time.sleep(0.05)
